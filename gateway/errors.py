@@ -48,7 +48,7 @@ class Cause(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where the time of one exchange goes. The phases follow each other and never overlap, so they sum up to the whole."""
+    """Where the time of one exchange goes. Phases never overlap, so that they sum up to the whole."""
 
     QUEUE = "queue"
     """Inside the gateway: routing, the wait for the client's first body bytes, the wait for a free connection."""
