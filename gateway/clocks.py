@@ -32,7 +32,6 @@ from gateway.errors import (
     RequestTimeout,
 )
 
-
 _BACKEND_FAILURES: dict[Phase, tuple[type[GatewayError], str]] = {
     Phase.QUEUE: (ConnectionsExhausted, "no connection to the backend became free within {:g} s"),
     Phase.CONNECT: (ConnectTimeout, "no connection to the backend within the connect timeout of {:g} s"),

@@ -144,7 +144,7 @@ def test_failure_of_the_deadline_says_so() -> None:
     c.enter(Phase.FIRST_BYTE, 1)
     failure = c.failure(7)
     assert isinstance(failure, BackendTimeout)
-    assert str(failure) == "not over within its deadline of 7 s"
+    assert str(failure) == "not over within the deadline of 7 s"
 
     c.read_client(6.5)
     failure = c.failure(7)
