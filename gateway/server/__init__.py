@@ -1,0 +1,25 @@
+"""An HTTP server for ASGI apps on trio: Hypercorn's protocol classes, made fit to face the internet.
+
+It serves any ASGI app and knows nothing of the gateway, so it could stand as a package of its own::
+
+    await serve(app, config, shutdown=stop.wait)
+
+``config`` is ``hypercorn.config.Config``. What one client does, however wrong, stays on its own connection.
+
+Two ASGI extensions stand in ``scope["extensions"]`` of every ``http`` scope:
+
+``"http.request.target"``: ``{"target": bytes}``
+    The request target exactly as it came. ``raw_path`` and ``query_string`` lose a ``?`` with nothing behind it.
+
+``"http.disconnect"``: ``{"subscribe": callable}``
+    ``subscribe(callback)``: the server calls ``callback()`` at once and synchronously when the client leaves before
+    the response is complete: FIN (half-close included), RST, RST_STREAM, a lost connection, or a client that let a
+    write wait for ``Limits.client_timeout``. Never after the response is complete. When the client has left already,
+    ``subscribe`` calls it right away. A callback must not block and must not raise; to cancel a ``trio.CancelScope``
+    is what it is for. So an app needs no task that waits for ``http.disconnect``, and no nursery to hold one.
+"""
+
+from gateway.server.limits import Limits
+from gateway.server.serve import serve
+
+__all__ = ["Limits", "serve"]

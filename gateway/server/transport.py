@@ -1,0 +1,81 @@
+"""What differs between a socket, TLS over it, and a stream in memory: who is at the other end, and how to close at once.
+
+What never lives here: anything about HTTP. Everything is synchronous but ``wait_for_hangup``.
+"""
+
+import select
+import socket
+import struct
+from typing import Any
+
+import trio
+from hypercorn.utils import parse_socket_addr
+
+Address = tuple[str, int] | None
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def transport_of(stream: Any) -> Any:
+    """The stream that carries the bytes: below TLS where there is TLS."""
+    return stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+
+
+def socket_of(stream: Any) -> trio.socket.SocketType | None:
+    """The socket underneath, or None for a stream in memory."""
+    return getattr(transport_of(stream), "socket", None)
+
+
+def addresses(stream: Any) -> tuple[Address, Address]:
+    """The client's and our own address. Raises OSError where the client has left already."""
+    carrier = transport_of(stream)
+    sock = socket_of(stream)
+    if sock is not None:
+        family = sock.family
+        return parse_socket_addr(family, sock.getpeername()), parse_socket_addr(family, sock.getsockname())
+    return getattr(carrier, "remote_address", None), getattr(carrier, "local_address", None)
+
+
+def close(stream: Any) -> None:
+    """Close now: what was written is still delivered (FIN). Closing twice is nothing. TLS says no goodbye."""
+    carrier = transport_of(stream)
+    sock = socket_of(stream)
+    if sock is not None:
+        sock.close()
+    elif isinstance(carrier, trio.StapledStream):
+        carrier.send_stream.close()
+        carrier.receive_stream.close()
+    else:
+        carrier.close()
+
+
+def abort(stream: Any) -> None:
+    """Close now and drop what was written (RST), so that the client cannot take it for an end."""
+    sock = socket_of(stream)
+    if sock is not None and sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    carrier = transport_of(stream)
+    reset = getattr(carrier, "reset", None)
+    if reset is not None:
+        reset()
+    else:
+        close(stream)
+
+
+async def wait_for_hangup(stream: Any) -> None:
+    """Until the client's FIN or RST is here, even behind bytes that nobody has read.
+
+    While a connection is held back nobody reads it, so nobody would see the client leave. The kernel knows: an epoll
+    of its own tells of EPOLLRDHUP, and trio can wait for that epoll as for any descriptor. Without a socket, or
+    without epoll, this waits for ever: then the departure is seen when reading goes on.
+    """
+    sock = socket_of(stream)
+    if sock is None or not hasattr(select, "epoll"):
+        await trio.sleep_forever()
+    try:
+        watch = select.epoll(1)
+    except OSError:  # out of descriptors
+        await trio.sleep_forever()
+    with watch:
+        watch.register(sock.fileno(), select.EPOLLRDHUP)
+        await trio.lowlevel.wait_readable(watch.fileno())
