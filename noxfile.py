@@ -1,0 +1,67 @@
+"""What is checked, and how: ``uv run nox`` does all that a change must pass, ``uv run nox -l`` is the menu.
+
+No session has an environment of its own: the tools stand beside nox in the one root ``.venv``, pinned like the rest.
+Arguments behind ``--`` go to the session's tool: ``uv run nox -s tests -- -k routing``.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "imports", "tests"]
+
+TOOLS = Path(sys.executable).parent
+
+
+def run(session: nox.Session, tool: str, *arguments: str) -> None:
+    """Run a tool of this environment, found beside the interpreter: nox may have been started without activating it."""
+    path = os.pathsep.join([str(TOOLS), os.environ.get("PATH", os.defpath)])
+    session.run(str(TOOLS / tool), *arguments, env={"PATH": path}, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, agreement of the pins, rules of the house."""
+    run(session, "ruff", "check", *session.posargs)
+    run(session, "ruff", "format", "--check", *session.posargs)
+    run(session, "python", ".ci/pins.py", "check")
+    run(session, "pytest", "--quiet", "tests/test_house.py")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly."""
+    run(session, "mypy", *session.posargs)
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Layers: imports point one way, policy does no I/O."""
+    run(session, "lint-imports", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests with branch coverage; with arguments, those tests alone and no coverage."""
+    coverage = ["--cov", "--cov-report=term", "--cov-fail-under=95"]
+    run(session, "pytest", *(session.posargs or coverage))
+
+
+@nox.session
+def containers(session: nox.Session) -> None:
+    """Build the images and run them, for real; needs root and podman, says so and skips without."""
+    session.run("uv", "sync", "--quiet", "--inexact", "--group", "containers", external=True)
+    run(session, "hadolint", "containers/Dockerfile")
+    run(session, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "containers/compose.yaml")
+    session.env["GATEWAY_TEST_CONTAINERS"] = "1"
+    run(session, "pytest", "--capture=no", "tests/containers", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Resolve afresh and write every pin anew: pyproject.toml, requirements.lock, containers/*.txt."""
+    run(session, "python", ".ci/pins.py", "renew")
