@@ -3,7 +3,7 @@
 Every parser here takes the text without the blanks around it, never an empty one, and names in its error what a good
 value looks like; it shows the bad one through ``printable`` or not at all: it may hold a secret.
 
-What never lives here: which variable takes what (``gateway.config``), whether values fit together, files being read.
+What never lives here: which variable takes what (``table``), whether values fit together, files being read.
 """
 
 import ipaddress
@@ -110,7 +110,7 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def file(text: str) -> str:
-    """The path of a file; ``gateway.config`` tries to read it."""
+    """The path of a file; ``files`` tries to read it."""
     if "-----BEGIN" in text:
         raise ValueError("the path of a PEM file, not the PEM text itself")
     return text
