@@ -1,0 +1,10 @@
+"""Connections to backends: one HTTP/1.1 connection, the pool of one origin, and an httpx transport over them.
+
+The only door to trio's streams towards backends, and to httpx's transport interface. No clock is set in here: whoever
+waits owns the clock, so a caller puts a cancel scope round what it calls, and cancellation closes the connection.
+"""
+
+from gateway.transport.backend import BackendTransport, open_tcp
+from gateway.transport.connection import Hooks
+
+__all__ = ["BackendTransport", "Hooks", "open_tcp"]

@@ -1,0 +1,244 @@
+"""One HTTP/1.1 connection to a backend. It carries one exchange at a time.
+
+Nothing waits here but reads and writes of the stream, and the pieces of the caller's body. Errors are httpx's own:
+``WriteError`` and ``ReadError`` where the network broke, ``RemoteProtocolError`` where the backend's bytes are no
+answer, ``LocalProtocolError`` where the request is none.
+
+A connection that an exchange has left in any other way than by its regular end is not fit for another one, and
+``reusable`` says so. Cancelled at any point, the caller aborts it.
+"""
+
+from collections.abc import AsyncIterable, Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+import trio
+
+from gateway.errors import Phase
+from gateway.http1 import (
+    LAST_CHUNK,
+    ProtocolError,
+    RawHeaders,
+    ResponseHead,
+    Truncated,
+    encode_chunk,
+    find_head_end,
+    parse_response_head,
+    serialize_request_head,
+)
+from gateway.transport.streams import Stream, abort, is_readable
+
+READ_SIZE = 65_536
+"""Bytes asked of the stream at once; also all that is held of an answer whose reader is slow."""
+MAX_INFORMATIONAL = 64
+"""1xx responses before a final one. More is not progress but a way to keep us reading for ever."""
+
+
+def _no_phase(_phase: Phase) -> None:
+    """Nobody asked."""
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What a caller may lend to one request, as ``request.extensions["gateway"]``. Each part may be left out."""
+
+    nursery: trio.Nursery | None = None
+    """Where the upload of a streamed body runs, so that the answer may come before it ends. Without one the whole body
+    is written first, as every simple client does it."""
+    enter_phase: Callable[[Phase], None] = _no_phase
+    """Called as the request gets from one phase to the next."""
+    informational: Callable[[int, RawHeaders], Awaitable[None]] | None = None
+    """Awaited with each 1xx response, 101 apart."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A request with its framing decided."""
+
+    method: bytes
+    target: bytes
+    headers: RawHeaders
+    body: bytes | AsyncIterable[bytes]
+    length: int | None
+    """Bytes of the body, or None where it goes out in chunks."""
+    keep_alive: bool
+
+
+class Connection:
+    """See the module's docstring. Made by a pool, of an open stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+        self._head: ResponseHead | None = None
+        self._request_sent = False
+        self._keep_alive = True
+        self.exchanges = 0
+        """How many exchanges it has begun."""
+        self.answering = False
+        """Whether a byte has come since the current exchange began."""
+
+    def __repr__(self) -> str:
+        state = "idle" if self.reusable else "answering" if self.answering else "busy"
+        return f"<Connection {state}, {self.exchanges} exchanges>"
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the exchange is over, both ways, and left the connection fit for another one."""
+        return (
+            self._keep_alive
+            and self._request_sent
+            and self._head is not None
+            and self._head.keep_alive
+            and self._head.body.done
+            and not self._head.body.rest
+            and not self._buffer
+        )
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the answer's body is complete."""
+        return self._head is not None and self._head.body.done
+
+    @property
+    def trailers(self) -> RawHeaders:
+        """The fields behind the answer's body; known once it is complete."""
+        return self._head.body.trailers if self._head is not None else []
+
+    def is_stale(self) -> bool:
+        """Whether the backend has closed an idle connection, or sent what nobody asked for."""
+        return is_readable(self._stream)
+
+    def abort(self) -> None:
+        """Close at once. An upload under way notices and ends."""
+        self._keep_alive = False
+        abort(self._stream)
+
+    async def exchange(self, request: Request, hooks: Hooks) -> ResponseHead:
+        """Send the request and return the head of the final answer; the body is then read by ``read_body``.
+
+        With a streamed body and a nursery to run it in, the upload may outlive this call.
+        """
+        self.exchanges += 1
+        self.answering = False
+        self._head = None
+        self._request_sent = False
+        self._keep_alive = request.keep_alive
+        try:
+            head = serialize_request_head(request.method, request.target, request.headers)
+        except ValueError as error:
+            raise httpx.LocalProtocolError(str(error)) from error
+        hooks.enter_phase(Phase.SEND)
+        if isinstance(request.body, bytes):
+            await self._write_all(head, request, request.body, hooks)
+        elif hooks.nursery is not None:
+            hooks.nursery.start_soon(self._upload, head, request, request.body, hooks, name="upload")
+        else:
+            await self._upload(head, request, request.body, hooks)
+        self._head = await self._read_head(request.method, hooks)
+        return self._head
+
+    async def read_body(self) -> bytes:
+        """The next piece of the answer's content as it came off the wire, ``b""`` once it is complete."""
+        if self._head is None:
+            raise RuntimeError("there is no answer to read")
+        decoder = self._head.body
+        try:
+            if self._buffer and not decoder.done:
+                data = bytes(self._buffer)
+                self._buffer.clear()
+                if content := decoder.feed(data):
+                    return content
+            while not decoder.done:
+                data = await self._receive()
+                if not data:
+                    decoder.feed_eof()
+                elif content := decoder.feed(data):
+                    return content
+        except Truncated as error:
+            raise httpx.ReadError(str(error)) from error
+        except ProtocolError as error:
+            raise httpx.RemoteProtocolError(str(error)) from error
+        return b""
+
+    # Writing. A write that fails is no failure of the exchange yet: the backend may have answered and closed, as one
+    # does that refuses a large upload. So the reader goes on and decides.
+
+    async def _write_all(self, head: bytes, request: Request, body: bytes, hooks: Hooks) -> None:
+        if request.length is None:
+            body = (encode_chunk(body) if body else b"") + LAST_CHUNK
+        elif len(body) != request.length:
+            raise httpx.LocalProtocolError("the body is not as long as its Content-Length")
+        try:
+            await self._stream.send_all(head + body)
+        except trio.BrokenResourceError:
+            self._keep_alive = False
+        else:
+            self._request_sent = True
+            hooks.enter_phase(Phase.FIRST_BYTE)
+
+    async def _upload(self, head: bytes, request: Request, body: AsyncIterable[bytes], hooks: Hooks) -> None:
+        left = request.length
+        try:
+            await self._stream.send_all(head)
+            async for piece in body:
+                if not piece:
+                    continue
+                if left is None:
+                    await self._stream.send_all(encode_chunk(piece))
+                    continue
+                left -= len(piece)
+                if left < 0:
+                    break
+                await self._stream.send_all(piece)
+            if left is None:
+                await self._stream.send_all(LAST_CHUNK)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._keep_alive = False
+            return
+        if left:
+            raise httpx.LocalProtocolError("the body is not as long as its Content-Length")
+        self._request_sent = True
+        hooks.enter_phase(Phase.FIRST_BYTE)
+
+    # Reading
+
+    async def _read_head(self, method: bytes, hooks: Hooks) -> ResponseHead:
+        informational = 0
+        searched = 0
+        while True:
+            try:
+                end = find_head_end(self._buffer, searched)
+                if end < 0:
+                    searched = len(self._buffer)
+                    data = await self._receive()
+                    if not data:
+                        raise httpx.ReadError("the backend closed the connection before its answer was complete")
+                    self._buffer += data
+                    continue
+                head = parse_response_head(bytes(self._buffer[:end]), method=method)
+            except ProtocolError as error:
+                raise httpx.RemoteProtocolError(str(error)) from error
+            del self._buffer[:end]
+            searched = 0
+            if head.status >= 200:
+                # With no body to come, what is left in the buffer belongs to nobody, and ``reusable`` looks there.
+                return head
+            if head.status == 101:
+                raise httpx.RemoteProtocolError("the backend switches protocols unasked")
+            informational += 1
+            if informational > MAX_INFORMATIONAL:
+                raise httpx.RemoteProtocolError("the backend sends informational responses without end")
+            if hooks.informational is not None:
+                await hooks.informational(head.status, head.headers)
+
+    async def _receive(self) -> bytes:
+        try:
+            data = await self._stream.receive_some(READ_SIZE)
+        except trio.BrokenResourceError as error:
+            raise httpx.ReadError("the backend reset the connection") from error
+        except trio.ClosedResourceError as error:
+            raise httpx.ReadError("the connection was closed") from error
+        if data:
+            self.answering = True
+        return bytes(data)
