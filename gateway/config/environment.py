@@ -25,8 +25,8 @@ OWNED = ("/health", "/livez", "/readyz", "/api/gateway")
 """The paths that the gateway answers itself: no service's prefix may take them."""
 
 _NUMBERED = re.compile("(SERVICE[0-9]{1,9})_URL")
-_SERVICE_LINK = re.compile(r"GATEWAY_(SERVICE_(HOST|PORT)|PORT_[0-9]+_(TCP|UDP))(_\w+)?")
-"""What Kubernetes sets in every container beside a Service named ``gateway``: no typo of anybody."""
+_SERVICE_LINK = re.compile(r"(SERVICE_(HOST|PORT)|PORT_[0-9]+_(TCP|UDP))(_\w+)?")
+"""What Kubernetes sets after the name of every Service, in every container beside it: no typo of anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = Path
     texts = _read(os.environ if environ is None else environ, dotenv, faults)
     gateway = _parse(gateway_variables(), texts, faults)
     services = {name: _parse(service_variables(stem(name)), texts, faults) for name in _names(texts, faults)}
+    if gateway.get("admin_port") == gateway.get("port", Settings().port):
+        faults.append(Fault("GATEWAY_ADMIN_PORT", texts["GATEWAY_ADMIN_PORT"], "another port than GATEWAY_PORT"))
     for check in (_missing_urls, _prefix_faults, _file_faults):
         faults += check(texts, services, {fault.variable for fault in faults})
     known = [row.name for row in chain(gateway_variables(), *(service_variables(stem(name)) for name in services))]
@@ -196,7 +198,7 @@ def _file_faults(
     for cert, key in pairs:
         for one, other in ((cert, key), (key, cert)):
             if one in texts and other not in texts:
-                yield Fault(other, "", f"a PEM file, since {one} is set: a certificate and its key come together")
+                yield Fault(other, "", f"a PEM file, since {one} is set: a certificate goes with its key")
         if cert in good:
             yield from wrong(cert, files.no_certificates(texts[cert]))
         if {cert, key} <= good:
@@ -218,12 +220,19 @@ def _warnings(
 
 
 def _misspelt(texts: Iterable[str], services: Iterable[str]) -> Iterator[str]:
-    ours = [row.name for row in gateway_variables()]
-    theirs = [row.name for name in services for row in service_variables(stem(name))]
-    for variable in sorted(set(texts).difference(ours, theirs)):
-        if variable.upper().startswith("GATEWAY_") and not _SERVICE_LINK.fullmatch(variable):
-            near = difflib.get_close_matches(variable.upper(), ours, n=1)
-            yield f"{variable} is not a variable of the gateway" + (f"; did you mean {near[0]}?" if near else "")
-        # Beside a service's own variables others may stand (its image's), so only what is nearly ours is a mistake.
-        elif near := difflib.get_close_matches(variable, theirs, n=1, cutoff=0.9):
-            yield f"{variable} is not a variable of any service; did you mean {near[0]}?"
+    ours = [row.name.removeprefix("GATEWAY_") for row in gateway_variables()]
+    theirs = [row.name for row in service_variables("")]
+    # Every GATEWAY_ is meant for us. Beside a service's variables others may stand, so there only a near miss counts.
+    families = [("GATEWAY_", ours, 0.6), *((stem(name), theirs, 0.8) for name in services)]
+    known = {prefix + suffix for prefix, suffixes, _ in families for suffix in suffixes}
+    for variable in sorted(set(texts) - known):
+        for prefix, suffixes, cutoff in families:
+            suffix = variable.upper().removeprefix(prefix)
+            if variable.upper() == suffix or _SERVICE_LINK.fullmatch(suffix):
+                continue
+            near = difflib.get_close_matches(suffix, suffixes, n=1, cutoff=cutoff)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            if prefix == "GATEWAY_":
+                yield f"{variable} is not a variable of the gateway{hint}"
+            elif near:
+                yield f"{variable} is not a variable of a service{hint}"

@@ -1,7 +1,7 @@
 """The written reference of the configuration, made from ``table``.
 
-``python -m gateway.config.reference`` writes ``docs/configuration.md`` and ``.env.example`` below the working directory;
-a test holds them equal to the table.
+``python -m gateway.config.reference`` writes ``docs/configuration.md`` and ``.env.example`` below the working
+directory; a test holds them equal to the table.
 
 What never lives here: a fact about a variable that the table does not have.
 """

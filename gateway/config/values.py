@@ -182,10 +182,10 @@ def url(text: str) -> Url:
     if hash_:
         wrong.append("no fragment")
     # Not urllib.parse: it drops tabs and newlines in silence and takes any port up to the moment it is asked for.
-    shape = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", authority, re.DOTALL)
+    shape = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::([^:]*))?", authority)
     where, number, base_path = "", 443 if scheme.lower() == "https" else 80, ""
     try:
-        where = host(shape[1] if shape else authority)
+        where = host(shape[1] if shape else "")
     except ValueError:
         wrong.append("a host name or an IP address (IPv6 in brackets)")
     try:
