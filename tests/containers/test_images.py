@@ -55,6 +55,8 @@ def stack(engine: Engine) -> Iterator[Stack]:
         ready = time.monotonic()
         figures = f"images built in {built - started:.1f} s, first answer {ready - built:.1f} s later"
         print(f"\n{figures}")  # noqa: T201 - the figure is what one runs this for
+        # Podman's compose starts all at once, where Docker's waits until the services are healthy.
+        first_answer(f"{url}/api/service2/health", within=30)
         yield Stack(engine, url, ready - started)
     finally:
         engine("podman-compose", *COMPOSE, "down", check=False, variables=environment)
