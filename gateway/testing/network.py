@@ -4,19 +4,19 @@ What lives here: where a connection goes (refused, unknown, a black hole, late) 
 buffers, half-close, reset, and the exceptions that ``trio.SocketStream`` would raise. What never will: HTTP, pytest, a
 thread, a real socket, a real second.
 
-The rules of one direction, as Linux has them (``tests/testing/test_network_is_like_tcp.py`` runs them over both):
+The rules are those of Linux, seen through ``trio.SocketStream``; the kit's tests run the same table over both:
 
-    ==============================  =================================  ==========================================
-    what one end does               the other end reads                the other end writes
-    ==============================  =================================  ==========================================
-    ``send_eof()``                  what was sent, then ``b""``        as before
-    ``close()``, all bytes read     what was sent, then ``b""``        once into the void, then BrokenResourceError
-    ``close()``, bytes left unread  what was sent, then Broken…Error   BrokenResourceError
-    ``reset()``                     what was sent, then Broken…Error   BrokenResourceError
-    ==============================  =================================  ==========================================
+    ==============================  ===================================  ===============================================
+    what one end does               the other end reads                  the other end writes
+    ==============================  ===================================  ===============================================
+    ``send_eof()``                  what was sent, then ``b""``          as before
+    ``close()``, all bytes read     what was sent, then ``b""``          once into the void, then BrokenResourceError
+    ``close()``, bytes left unread  what was sent, then Broken… (once)   BrokenResourceError
+    ``reset()``                     what was sent, then Broken… (once)   BrokenResourceError
+    ==============================  ===================================  ===============================================
 
-An end of stream that came before a reset hides it from reads, as on Linux. One thing is kinder than a socket: an error
-stays, where the kernel tells a reset once and then reports the end of the stream.
+*Once*, because the kernel tells a reset to the first who asks, reader or writer, and says "end of stream" from then on.
+So a reader behind a failed write sees ``b""``: whoever takes that for a clean end has a bug, here as on sockets.
 """
 
 import errno
@@ -25,7 +25,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -77,6 +77,7 @@ class _Direction:
         """The receiver is closed: it answers the next byte with a RST."""
         self.reader = trio.lowlevel.ParkingLot()
         self.writer = trio.lowlevel.ParkingLot()
+        self.hangup = trio.lowlevel.ParkingLot()
 
     @property
     def room(self) -> int:
@@ -85,6 +86,11 @@ class _Direction:
     def wake(self) -> None:
         self.reader.unpark_all()
         self.writer.unpark_all()
+        self.hangup.unpark_all()
+
+    def end(self) -> None:
+        self.ended = True
+        self.wake()
 
     def put(self, data: memoryview) -> int:
         """Take what fits, at once. Returns how many bytes that was."""
@@ -130,6 +136,8 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._outgoing = outgoing
         self._on_close = on_close
         self._closed = False
+        self._eof_sent = False
+        self._reset_told = False
         self._sending = _Guard("sending on")
         self._receiving = _Guard("receiving from")
 
@@ -159,12 +167,17 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         :raises trio.BusyResourceError: another task is sending.
         """
         with self._sending.held(), memoryview(data).cast("B") as view:
-            self._check_sendable()
+            self._check_open()
+            if self._eof_sent:
+                raise trio.ClosedResourceError("can't send data after sending EOF")
             if not view:
                 await trio.lowlevel.checkpoint()
             sent = 0
             while sent < len(view):
                 await self._wait_writable()
+                if self._outgoing.refuses:
+                    self._reset_told = True
+                    raise trio.BrokenResourceError("the connection was reset by the other end")
                 with view[sent:] as rest:
                     sent += self._outgoing.put(rest)
                 await trio.lowlevel.cancel_shielded_checkpoint()
@@ -176,10 +189,8 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         :raises trio.BusyResourceError: another task is sending.
         """
         with self._sending.held():
-            if self._closed:
-                raise trio.ClosedResourceError("this stream was already closed")
-            with suppress(trio.BrokenResourceError):  # a socket with an error is writable: the next send tells
-                await self._wait_writable()
+            self._check_open()
+            await self._wait_writable()
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def send_eof(self) -> None:
@@ -190,14 +201,13 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         """
         with self._sending.held():
             await trio.lowlevel.checkpoint()
-            if self._outgoing.ended and not self._closed:
+            if self._eof_sent:
                 return
-            if self._closed:
-                raise trio.ClosedResourceError("this stream was already closed")
+            self._check_open()
             if self._outgoing.refuses:
                 raise trio.BrokenResourceError("the connection was reset by the other end")
-            self._outgoing.ended = True
-            self._outgoing.wake()
+            self._eof_sent = True
+            self._outgoing.end()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive between 1 and ``max_bytes`` bytes (65536 unless told), ``b""`` at the end of the stream.
@@ -211,15 +221,14 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             raise ValueError("max_bytes must be >= 1")
         incoming = self._incoming
         with self._receiving.held():
-            if self._closed:
-                raise trio.ClosedResourceError("this stream was already closed")
+            self._check_open()
             await trio.lowlevel.checkpoint_if_cancelled()
             while not self.is_readable():
                 await incoming.reader.park()
-            if self._closed:
-                raise trio.ClosedResourceError("this stream was closed meanwhile")
+            self._check_open()
             data = incoming.take(max_bytes)
-            if not data and not incoming.ended:
+            if not (data or incoming.ended or self._reset_told):
+                self._reset_told = True
                 raise trio.BrokenResourceError("the connection was reset by the other end")
             await trio.lowlevel.cancel_shielded_checkpoint()
             return data
@@ -234,7 +243,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         if self._incoming.buffer:
             self.reset()
         else:
-            self._outgoing.ended = True
+            self._outgoing.end()
             self._shut()
 
     def reset(self) -> None:
@@ -244,6 +253,15 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._outgoing.reset = True
         self._incoming.refuses = True
         self._shut()
+
+    async def wait_for_hangup(self) -> None:
+        """Return once the other end has ended, closed or reset, even while bytes before that stand unread.
+
+        A socket has this as ``EPOLLRDHUP``. Returns also once this end is closed.
+        """
+        await trio.lowlevel.checkpoint()
+        while not (self._incoming.ended or self._incoming.reset or self._closed):
+            await self._incoming.hangup.park()
 
     async def aclose(self) -> None:
         """Close as :meth:`close` does, and checkpoint. Cancelled, it is closed all the same."""
@@ -258,20 +276,17 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._outgoing.wake()
         self._on_close(self)
 
-    def _check_sendable(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
-            raise trio.ClosedResourceError("this stream was already closed")
-        if self._outgoing.ended:
-            raise trio.ClosedResourceError("can't send data after sending EOF")
-        if self._outgoing.refuses:
-            raise trio.BrokenResourceError("the connection was reset by the other end")
+            raise trio.ClosedResourceError("this stream was closed here")
 
     async def _wait_writable(self) -> None:
+        outgoing = self._outgoing
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._check_sendable()
-        while not (self._outgoing.room or self._outgoing.unattended):
-            await self._outgoing.writer.park()
-            self._check_sendable()
+        # A connection that can only fail is writable, as a socket with an error is: the next send tells.
+        while not (self._closed or outgoing.room or outgoing.refuses or outgoing.unattended):
+            await outgoing.writer.park()
+        self._check_open()
 
 
 class MemoryListener(trio.abc.Listener[MemoryStream]):
@@ -280,7 +295,7 @@ class MemoryListener(trio.abc.Listener[MemoryStream]):
     def __init__(
         self, address: Address, *, buffer_size: int, backlog: int, on_close: Callable[["MemoryListener"], None]
     ) -> None:
-        self.address = address
+        self.local_address = address
         self.buffer_size = buffer_size
         self.backlog = backlog
         self._on_close = on_close
@@ -291,7 +306,7 @@ class MemoryListener(trio.abc.Listener[MemoryStream]):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._pending)} waiting to be accepted"
-        return f"<MemoryListener {_text(self.address)}, {state}>"
+        return f"<MemoryListener {_text(self.local_address)}, {state}>"
 
     async def accept(self) -> MemoryStream:
         """Wait for a connection and return its server end.
@@ -317,7 +332,7 @@ class MemoryListener(trio.abc.Listener[MemoryStream]):
         while len(self._pending) >= self.backlog and not self._closed:
             await self._room.park()
         if self._closed:
-            raise _refused(self.address)
+            raise _refused(self.local_address)
         client, server = make()
         self._pending.append(server)
         self._acceptable.unpark()
@@ -386,10 +401,10 @@ class MemoryNetwork:
     def listen(
         self, host: str, port: int = 0, *, buffer_size: int | None = None, backlog: int = 4096
     ) -> MemoryListener:
-        """Listen at ``host:port``; port 0 takes a free one (see ``listener.address``).
+        """Listen at ``host:port``; port 0 takes a free one (see ``listener.local_address``).
 
-        ``buffer_size`` is that of each direction of its connections, in bytes; ``backlog`` how many connections may wait
-        to be accepted.
+        ``buffer_size`` is that of each direction of its connections, in bytes; ``backlog`` how many connections may
+        wait to be accepted.
 
         :raises OSError: ``EADDRINUSE``.
         """
@@ -471,7 +486,7 @@ class MemoryNetwork:
         self._open.pop(stream, None)
 
     def _forget_listener(self, listener: MemoryListener) -> None:
-        self._listeners.pop(listener.address, None)
+        self._listeners.pop(listener.local_address, None)
 
 
 def memory_stream_pair(

@@ -1,7 +1,7 @@
 """Fixtures for pytest, thin: what they give is made by the other modules and can be made without pytest.
 
-What never lives here: behaviour. pytest-trio gives ``autojump_clock``; a test that takes it beside these runs in virtual
-time.
+What never lives here: behaviour. pytest-trio gives ``autojump_clock``; a test that takes it beside these runs in
+virtual time.
 """
 
 import pytest
