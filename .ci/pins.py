@@ -41,7 +41,9 @@ PINNED_BY: Mapping[str, str] = {
 SPECIFIER = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>[^\s;*]+)(?: ; (?P<marker>.+))?")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 ADDRESS = re.compile(r"://|@ |--(?:extra-)?index-url|--find-links")
-UNREACHABLE = re.compile(r"failed to fetch|error sending request|dns error|connection refused|timed out|network was disabled", re.IGNORECASE)
+UNREACHABLE = re.compile(
+    r"failed to fetch|error sending request|dns error|connection refused|timed out|network was disabled", re.IGNORECASE
+)
 
 Requirements = dict[str, set[str]]
 """Specifier (``name==version``, with `` ; marker`` where it has one) to the hashes behind it."""

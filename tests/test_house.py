@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import gateway
+
 ROOT = Path(__file__).parent.parent
 
 MOST_LINES = 500
@@ -75,7 +77,7 @@ def nox_sessions() -> set[str]:
 
 
 def gateway_commands() -> set[str]:
-    from gateway import cli  # noqa: PLC0415 - the other rules hold, and are checked, without it
+    from gateway import cli  # noqa: PLC0415 - the other rules are checked even where it does not import
 
     return set(cli.main.commands)
 
@@ -186,6 +188,10 @@ def test_build_group_holds_what_every_member_is_built_with() -> None:
     projects = {name: tomllib.loads(text(name)) for name in FILES if Path(name).name == "pyproject.toml"}
     needed = {each for project in projects.values() for each in project["build-system"]["requires"]}
     assert set(projects["pyproject.toml"]["dependency-groups"]["build"]) == needed
+
+
+def test_image_is_labelled_with_the_version_of_the_package() -> None:
+    assert f"ARG VERSION={gateway.__version__}\n" in text("containers/Dockerfile")
 
 
 def test_ci_runs_what_the_readme_tells_a_newcomer_to_run() -> None:
