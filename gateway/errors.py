@@ -7,6 +7,7 @@ phase) is known only to the one who raises it.
     GatewayError
     ├── ClientFault                   the client's doing
     │   ├── BadRequest           400  malformed or ambiguous message, unsafe path
+    │   │   ├── MethodNotAllowed 405  not on this endpoint of the gateway's own
     │   │   └── NotImplementedMethod 501  CONNECT
     │   ├── NoRoute              404  no service answers to this path
     │   ├── RequestTimeout       408  its body did not come in time
@@ -71,10 +72,12 @@ class GatewayError(Exception):
     proxy_error: ClassVar[str] = "proxy_internal_error"
     """The error type registered by RFC 9209 section 2.3."""
 
-    def __init__(self, message: str, *, phase: Phase | None = None) -> None:
+    def __init__(self, message: str, *, phase: Phase | None = None, detail: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.phase = phase
+        self.detail = detail
+        """What only the log may tell: it can hold addresses."""
 
 
 class ClientFault(GatewayError):
@@ -88,6 +91,13 @@ class ClientFault(GatewayError):
 
 class BadRequest(ClientFault):
     """400: the message is malformed or ambiguous, or its path would leave the service's prefix."""
+
+
+class MethodNotAllowed(BadRequest):
+    """405: one of the gateway's own endpoints does not take this method."""
+
+    status = 405
+    code = "method_not_allowed"
 
 
 class NotImplementedMethod(BadRequest):

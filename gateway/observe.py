@@ -9,6 +9,7 @@ This is the only door to ``logging``. Clocks are not read here, but for the wall
 stamp is that start plus what the monotonic clock has moved since, so that a test's virtual clock moves it too.
 """
 
+import atexit
 import json
 import logging
 import sys
@@ -18,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from email.utils import formatdate
 from time import time
 from typing import IO, Any, Protocol
 
@@ -43,6 +45,10 @@ class WallClock:
     def iso(self, now: float) -> str:
         """The moment as ISO 8601 in UTC, to the millisecond."""
         return self.at(now).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def http_date(self, now: float) -> bytes:
+        """The moment as the Date field has it (RFC 9110 section 5.6.7)."""
+        return formatdate(self.wall + now - self.monotonic, usegmt=True).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +254,7 @@ def open_log(
 ) -> tuple[LogSink, LineWriter]:
     """The process's log on ``stream`` (standard output), with the libraries' own logging led into it."""
     writer = LineWriter(sys.stdout if stream is None else stream)
+    atexit.register(writer.close)
     sink = LogSink(writer.write, log_format=log_format, level=level, timestamp=timestamp)
     logging.basicConfig(handlers=[LoggingBridge(sink)], level=level, force=True)
     return sink, writer

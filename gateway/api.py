@@ -1,0 +1,342 @@
+"""Every HTTP route, the gateway's own and the forwarded ones, and the one place where errors become answers.
+
+| path | answered by |
+|---|---|
+| ``/health`` | ``health`` |
+| ``/livez``, ``/readyz`` | ``livez``, ``readyz`` |
+| ``/api/gateway/status``, ``/services``, ``/openapi.json`` | ``status``, ``services``, ``openapi_document`` |
+| ``OPTIONS *`` | the gateway, for itself |
+| a service's prefix | the service, by way of ``forward`` |
+| anything else | 404 |
+
+The owned endpoints are ordinary Quart routes. Proxied traffic does not pass through Quart: its request and response
+objects change the case of headers, hold a body's data without backpressure and cut an answer after 60 s. So ``Entry``
+stands before Quart's ASGI app and forks on the raw request target.
+"""
+
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from secrets import token_hex
+from typing import Any
+
+import trio
+from quart import Quart, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowedByQuart
+
+from gateway import __version__, answers, headers, openapi
+from gateway.clocks import ExchangeClock
+from gateway.errors import (
+    BadRequest,
+    Cause,
+    ClientGone,
+    Draining,
+    GatewayError,
+    Internal,
+    MethodNotAllowed,
+    NoRoute,
+    NotImplementedMethod,
+)
+from gateway.forward import Exchange, Message, Receive, Scope, Send, forward
+from gateway.health import Verdict
+from gateway.observe import Record, WallClock
+from gateway.state import Gateway, Stage
+
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Entry:
+    """The ASGI app in front of Quart's: one exchange per call, one log line per exchange."""
+
+    def __init__(self, gateway: Gateway, quart: AsgiApp) -> None:
+        self._gateway = gateway
+        self._quart = quart
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI. Cancelled, the exchange's tree goes, and its end is logged as drained."""
+        match scope["type"]:
+            case "http":
+                await self._exchange(scope, receive, send)
+            case "websocket":
+                # Not forwarded: a close before the handshake's end is answered with 403 by the server.
+                await receive()
+                await send({"type": "websocket.close", "code": 1000})
+            case _:
+                await self._quart(scope, receive, send)
+
+    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        now = trio.current_time()
+        received = scope["headers"]
+        exchange = Exchange(
+            scope,
+            receive,
+            send,
+            headers.Inbound(
+                client=(scope.get("client") or ("",))[0],
+                scheme=scope.get("scheme", "http"),
+                http_version=scope["http_version"],
+            ),
+            headers.request_id(received) or token_hex(16).encode("ascii"),
+            ExchangeClock(gateway.limits, now),
+        )
+        gateway.in_flight.add(exchange)
+        failure: GatewayError | None = None
+        try:
+            await self._answer(exchange)
+        except GatewayError as error:
+            failure = error
+            await self._explain(exchange, error)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is a defect of ours, and is told as one
+            failure = Internal("the gateway failed; its log tells why", detail=repr(error))
+            trace = "".join(traceback.format_exception(error))
+            gateway.sink.event("ERROR", "defect", request_id=exchange.request_id.decode("latin-1"), traceback=trace)
+            await self._explain(exchange, failure)
+        except BaseException:
+            failure = Draining("the process stopped before the request was over", phase=exchange.clock.phase)
+            raise
+        finally:
+            gateway.in_flight.discard(exchange)
+            self._log(exchange, failure)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        gateway = self._gateway
+        scope = exchange.scope
+        if scope["method"] == "CONNECT":
+            raise NotImplementedMethod("CONNECT is not spoken here")
+        target = raw_target(scope)
+        match = gateway.routes.resolve(target)
+        if match is None:
+            if target == b"*":
+                await self._options(exchange)
+            else:
+                await self._owned(exchange)
+            return
+        upstream = gateway.upstreams[match.route.service]
+        exchange.service = match.route.service
+        exchange.target_url = upstream.service.origin + match.target.partition(b"?")[0].decode("latin-1")
+        exchange.clock = ExchangeClock(upstream.limits, exchange.clock.started)
+        if match.authority is not None:
+            exchange.inbound = headers.Inbound(
+                exchange.inbound.client, exchange.inbound.scheme, exchange.inbound.http_version, match.authority
+            )
+        await forward(exchange, upstream, prefix=match.route.prefix, target=match.target)
+
+    async def _owned(self, exchange: Exchange) -> None:
+        """Let Quart answer, and send what it said once it is done.
+
+        Quart cancels the nursery of its request while its last message is being sent, which would reach into the
+        server. And it would take a body that none of these endpoints wants; so it is shown none.
+        """
+        said: list[Message] = []
+
+        async def hear(message: Message) -> None:
+            said.append(message)
+            await trio.lowlevel.checkpoint()
+
+        told = False
+
+        async def tell() -> Message:
+            nonlocal told
+            if told:
+                await trio.sleep_forever()
+            told = True
+            await trio.lowlevel.checkpoint()
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        await self._quart({**exchange.scope, "gateway.exchange": exchange}, tell, hear)
+        for message in said:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", exchange.request_id)]
+            else:
+                exchange.bytes_out += len(message.get("body", b""))
+            await exchange.send(message)
+        exchange.complete = True
+
+    async def _options(self, exchange: Exchange) -> None:
+        if exchange.scope["method"] != "OPTIONS":
+            raise BadRequest("the target * is for OPTIONS alone")
+        fields = [(b"allow", b"GET, HEAD, OPTIONS"), (b"x-request-id", exchange.request_id)]
+        await self._say(exchange, answers.Answer(204, fields, b""))
+
+    async def _explain(self, exchange: Exchange, failure: GatewayError) -> None:
+        """Answer with the failure. Where an answer has begun, leave it unfinished: the server then breaks it off."""
+        if exchange.status is not None or isinstance(failure, ClientGone):
+            return
+        now = trio.current_time()
+        answer = answers.explain(
+            failure,
+            path=path_of(exchange.scope),
+            timestamp=self._gateway.wall.iso(now),
+            request_id=exchange.request_id.decode("latin-1"),
+            service=exchange.service,
+            timings=exchange.clock.timings(now) if exchange.service is not None else None,
+        )
+        await self._say(exchange, answer)
+
+    async def _say(self, exchange: Exchange, answer: answers.Answer) -> None:
+        exchange.status = answer.status
+        try:
+            await exchange.send(
+                {"type": "http.response.start", "status": answer.status, "headers": answer.headers},
+            )
+            await exchange.send({"type": "http.response.body", "body": answer.body, "more_body": False})
+        except OSError:
+            return  # the client is gone; the log tells what it was to be answered
+        exchange.bytes_out += len(answer.body)
+
+    def _log(self, exchange: Exchange, failure: GatewayError | None) -> None:
+        gateway, scope = self._gateway, exchange.scope
+        now = trio.current_time()
+        if gateway.stage is Stage.STOPPING:
+            drained = failure is not None and failure.cause is Cause.DRAINED
+            gateway.cut_off += drained
+            gateway.finished += not drained
+        status = exchange.status if exchange.status is not None else failure.status if failure is not None else 500
+        if isinstance(failure, ClientGone):
+            status = failure.status
+        method, path = scope["method"], path_of(scope)
+        gateway.sink.exchange(
+            Record(
+                timestamp=gateway.wall.iso(now),
+                level=level_of(failure),
+                message=f"{method} {path} {status}",
+                request_id=exchange.request_id.decode("latin-1"),
+                method=method,
+                path=path,
+                protocol=f"HTTP/{scope['http_version']}",
+                client_ip=headers.client_address(scope["headers"], exchange.inbound, gateway.trusted),
+                target_service=exchange.service,
+                target_url=exchange.target_url,
+                status_code=status,
+                bytes_in=exchange.bytes_in,
+                bytes_out=exchange.bytes_out,
+                duration_ms=round((now - exchange.clock.started) * 1000, 3),
+                timings_ms=answers.milliseconds(exchange.clock.timings(now)),
+                cause=Cause.OK if failure is None else failure.cause,
+                phase=None if failure is None else failure.phase,
+                error=None if failure is None else failure.detail or failure.message,
+            )
+        )
+
+
+def raw_target(scope: Scope) -> bytes:
+    """The request target as it came. A server without the extension loses a ``?`` with nothing behind it."""
+    extension = (scope.get("extensions") or {}).get("http.request.target")
+    if extension is not None:
+        return bytes(extension["target"])
+    path, query = scope["raw_path"], scope["query_string"]
+    return bytes(path + b"?" + query if query else path)
+
+
+def path_of(scope: Scope) -> str:
+    """The path as it came, for the log and for answers: without the query, which may hold what should not be kept."""
+    return str(raw_target(scope).partition(b"?")[0].decode("latin-1"))
+
+
+def level_of(failure: GatewayError | None) -> str:
+    """The log level of an exchange's end: a client's fault is business as usual, a backend's is not."""
+    if failure is None or failure.status < 500:
+        return "INFO"
+    return "ERROR" if failure.cause is Cause.INTERNAL else "WARNING"
+
+
+def register(app: Quart, gateway: Gateway) -> None:  # noqa: C901 -- a list of routes, not a flow
+    """Declare the gateway's own routes on the Quart app."""
+
+    def services_now() -> list[dict[str, Any]]:
+        now = trio.current_time()
+        return [
+            {
+                "name": route.service,
+                "prefix": route.prefix.decode("ascii"),
+                "status": "configured",
+                "health": verdict_facts(gateway.verdict(route.service, now), gateway.wall, now),
+            }
+            for route in gateway.routes.routes
+        ]
+
+    @app.get("/health")
+    async def health() -> tuple[Response, int]:
+        healthy = gateway.stage is Stage.RUNNING and not gateway.crashed
+        facts = {
+            "status": "healthy" if healthy else "unhealthy",
+            "service": "api-gateway",
+            "version": __version__,
+            "timestamp": gateway.wall.iso(trio.current_time()),
+        }
+        return jsonify(facts), 200 if healthy else 503
+
+    @app.get("/livez")
+    async def livez() -> tuple[str, int, dict[str, str]]:
+        return probe("livez", {"ping": True, "tasks": not gateway.crashed}, verbose="verbose" in request.args)
+
+    @app.get("/readyz")
+    async def readyz() -> tuple[str, int, dict[str, str]]:
+        checks = {
+            "started": gateway.stage is not Stage.STARTING,
+            "not-stopping": gateway.stage is not Stage.STOPPING,
+            "tasks": not gateway.crashed,
+        }
+        return probe("readyz", checks, verbose="verbose" in request.args)
+
+    @app.get("/api/gateway/status")
+    async def status() -> Response:
+        return jsonify({"status": gateway.stage, "version": __version__, "services": services_now()})
+
+    @app.get("/api/gateway/services")
+    async def services() -> Response:
+        return jsonify(services_now())
+
+    @app.get("/api/gateway/openapi.json")
+    async def openapi_document() -> Response:
+        return jsonify(openapi.document(__version__))
+
+    @app.errorhandler(HTTPException)
+    async def refused(error: HTTPException) -> Response:
+        failure: GatewayError = NoRoute("the gateway has no such endpoint")
+        if error.code == 405:
+            failure = MethodNotAllowed("this endpoint does not take the method")
+        exchange: Exchange = request.scope["gateway.exchange"]  # type: ignore[typeddict-item] # set by Entry
+        answer = answers.explain(
+            failure,
+            path=path_of(exchange.scope),
+            timestamp=gateway.wall.iso(trio.current_time()),
+            request_id=exchange.request_id.decode("latin-1"),
+        )
+        response = Response(answer.body, answer.status)
+        for name, value in answer.headers:
+            if name != b"x-request-id":  # every answer of Quart's gets it
+                response.headers[name.decode("ascii")] = value.decode("latin-1")
+        if isinstance(error, MethodNotAllowedByQuart) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.after_request
+    async def never_stored(response: Response) -> Response:
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+def verdict_facts(verdict: Verdict, wall: WallClock, now: float) -> dict[str, Any]:
+    """A verdict as the endpoints tell it."""
+    return {
+        "state": verdict.state,
+        "since": None if verdict.since is None else wall.iso(verdict.since),
+        "checked_at": None if verdict.checked_at is None else wall.iso(verdict.checked_at),
+        "age_seconds": None if verdict.checked_at is None else round(now - verdict.checked_at, 3),
+        "latency_ms": None if verdict.latency is None else round(verdict.latency * 1000, 3),
+        "last_error": verdict.last_error,
+    }
+
+
+def probe(name: str, checks: Mapping[str, bool], *, verbose: bool) -> tuple[str, int, dict[str, str]]:
+    """Answer a probe as Kubernetes' own endpoints do: ``ok``, or a line per check where asked, or where one fails."""
+    passed = all(checks.values())
+    if passed and not verbose:
+        text = "ok"
+    else:
+        lines = [f"[{'+' if good else '-'}]{check} {'ok' if good else 'failed'}" for check, good in checks.items()]
+        text = "\n".join([*lines, f"{name} check {'passed' if passed else 'failed'}", ""])
+    return text, 200 if passed else 503, {"Content-Type": "text/plain; charset=utf-8"}

@@ -1,0 +1,145 @@
+"""Wires settings, transports, monitor and lifespan into a ``QuartTrio`` app.
+
+``create_app()`` makes an ordinary ASGI app: ``gateway serve`` runs it, and so does any server that runs trio apps. The
+monitor and the watch over idle connections run in the app's nursery, which is the app's lifespan: what crashes there
+ends the lifespan with its error, and the server with it.
+"""
+
+import ssl
+from collections.abc import Mapping
+
+import httpx
+import trio
+from quart_trio import QuartTrio
+
+from gateway import api
+from gateway.api import Entry
+from gateway.clocks import Limits
+from gateway.config import Service, Settings, load
+from gateway.forward import Upstream
+from gateway.headers import TrustedProxies
+from gateway.monitor import Monitor
+from gateway.observe import Sink, WallClock, open_log
+from gateway.routing import Route, RouteTable
+from gateway.state import Gateway
+from gateway.transport import BackendTransport
+
+
+class GatewayApp(QuartTrio):
+    """The app, with the hooks for whoever runs it."""
+
+    gateway: Gateway
+
+
+def create_app(  # noqa: C901 -- wiring: what looks like branches is the list of hooks
+    settings: Settings | None = None,
+    *,
+    transports: Mapping[str, httpx.AsyncBaseTransport] | None = None,
+    sink: Sink | None = None,
+) -> GatewayApp:
+    """The gateway as an ASGI app.
+
+    ``settings`` come from the environment by default, which raises gateway.config.ConfigError where it is faulty.
+    ``transports`` replaces the transport of a service, by name; ``sink`` the log on standard output.
+    """
+    settings = load() if settings is None else settings
+    carriers: dict[str, httpx.AsyncBaseTransport] = {
+        service.name: (transports or {}).get(service.name) or transport_for(service) for service in settings.services
+    }
+    # Probes have connections of their own: with the service's pool exhausted, the probe would tell of the pool.
+    probers = {
+        service.name: carriers[service.name] if transports and service.name in transports else transport_for(service)
+        for service in settings.services
+    }
+    trusted = TrustedProxies(settings.trusted_proxies)
+    monitor = Monitor(settings.services, probers, interval=settings.health_interval, timeout=settings.health_timeout)
+    gateway: Gateway
+
+    def timestamp() -> str:
+        try:
+            return gateway.wall.iso(trio.current_time())
+        except RuntimeError:  # a library logs before trio runs, or after
+            return WallClock.start(0).iso(0)
+
+    if sink is None:
+        sink, _writer = open_log(log_format=settings.log_format, level=settings.log_level, timestamp=timestamp)
+    gateway = Gateway(
+        routes=RouteTable(
+            Route(service.name, service.prefix.encode("ascii"), service.upstream_prefix.encode("ascii"))
+            for service in settings.services
+        ),
+        upstreams={},
+        verdict=monitor.verdict,
+        trusted=trusted,
+        limits=Limits(
+            timeout=settings.timeout,
+            connect_timeout=settings.connect_timeout,
+            client_timeout=settings.client_timeout,
+        ),
+        sink=sink,
+    )
+    gateway.upstreams = {
+        service.name: Upstream(
+            service=service,
+            transport=carriers[service.name],
+            limits=limits_for(service, settings),
+            max_body_size=settings.max_body_size,
+            trusted=trusted,
+            date=gateway.date,
+        )
+        for service in settings.services
+    }
+
+    app = GatewayApp(__name__, static_folder=None)
+    app.gateway = gateway
+    api.register(app, gateway)
+    app.asgi_app = Entry(gateway, app.asgi_app)  # type: ignore[method-assign,assignment,arg-type] # Quart's own way to wrap it
+    owned = {id(transport): transport for transport in (*carriers.values(), *probers.values())}.values()
+
+    async def watch_health(*, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await monitor.run(task_status=task_status)
+        except Exception as error:
+            gateway.crashed = True
+            gateway.sink.event("CRITICAL", "the health monitor crashed", error=repr(error))
+            raise
+
+    async def sweep_then_run() -> None:
+        await app.nursery.start(watch_health, name="monitor")
+        gateway.running()
+
+    @app.before_serving
+    async def start() -> None:
+        for warning in settings.warnings:
+            gateway.sink.event("WARNING", warning)
+        app.nursery.start_soon(sweep_then_run, name="first health sweep")
+        for transport in owned:
+            if isinstance(transport, BackendTransport):
+                app.nursery.start_soon(transport.watch_idle, name="watch idle connections")
+
+    @app.after_serving
+    async def stop() -> None:
+        gateway.draining()
+        for transport in owned:
+            await transport.aclose()
+        gateway.sink.event("INFO", "the gateway has stopped", finished=gateway.finished, cut=gateway.cut_off)
+
+    return app
+
+
+def limits_for(service: Service, settings: Settings) -> Limits:
+    """The clocks of an exchange with this service."""
+    limits = {"timeout": service.timeout, "connect_timeout": service.connect_timeout}
+    if service.deadline is not None:
+        limits["deadline"] = service.deadline
+    return Limits(client_timeout=settings.client_timeout, **limits)
+
+
+def transport_for(service: Service) -> BackendTransport:
+    """The connections to this service. Raises OSError or ssl.SSLError where its certificates cannot be read."""
+    context = None
+    if service.scheme == "https":
+        context = ssl.create_default_context(cafile=service.ca_file)
+        if service.client_cert is not None:
+            context.load_cert_chain(service.client_cert, service.client_key)
+    return BackendTransport(ssl_context=context, max_connections=service.max_connections)

@@ -1,0 +1,76 @@
+"""The request's body, pulled from the client's side when the backend's side has room for it."""
+
+from typing import TYPE_CHECKING, Self
+
+import httpx
+import trio
+
+from gateway.errors import BadRequest, GatewayError
+
+if TYPE_CHECKING:
+    from gateway.forward.tree import Tree
+
+
+class ClientBody(httpx.AsyncByteStream):
+    """The request's body, pulled from the server one message at a time, when the backend has room for it.
+
+    A failure is not raised into the transport, whose failure it is not: the tree is told, and cancels us.
+    """
+
+    def __init__(self, tree: "Tree") -> None:
+        self._tree = tree
+        scope = tree.exchange.scope
+        self.announced: int | None = None
+        self.expects_continue = False
+        chunked = False
+        for name, value in scope["headers"]:
+            match name.lower():
+                case b"content-length" if value.isdigit():
+                    self.announced = int(value)
+                case b"transfer-encoding":
+                    chunked = True
+                case b"expect" if value.lower() == b"100-continue":
+                    self.expects_continue = True
+        # Over HTTP/1.1 the head says whether a body comes; over HTTP/2 only the first message does.
+        self.ended = self.announced == 0 or (self.announced is None and not chunked and scope["http_version"] != "2")
+        self.expects_continue = self.expects_continue and not self.ended
+        self.first = b""
+        self.goes_in_chunks = chunked
+
+    async def read_ahead(self) -> None:
+        """Wait for the first piece, so that a body which is whole with it can travel along with the head."""
+        self.first = await self._pull()
+        if not self.ended and self.announced is None:
+            self.goes_in_chunks = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece. A body that is refused does not raise: the tree is cancelled, and this with it."""
+        if self.first:
+            piece, self.first = self.first, b""
+            return piece
+        if self.ended:
+            self._tree.watch_client()
+            raise StopAsyncIteration
+        await self._tree.wait_to_upload()
+        return await self._pull()
+
+    async def _pull(self) -> bytes:
+        message = await self._tree.read_client()
+        exchange = self._tree.exchange
+        piece: bytes = message.get("body", b"")
+        exchange.bytes_in += len(piece)
+        self.ended = not message.get("more_body", False)
+        failure: GatewayError | None = None
+        if exchange.bytes_in > self._tree.upstream.max_body_size:
+            failure = self._tree.too_large()
+        elif self.announced is not None and (
+            exchange.bytes_in > self.announced or (self.ended and exchange.bytes_in < self.announced)
+        ):
+            failure = BadRequest("the request body is not as long as its Content-Length")
+        if failure is not None:
+            self._tree.fail(failure)
+            await trio.sleep_forever()
+        return piece

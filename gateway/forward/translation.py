@@ -1,0 +1,66 @@
+"""What a transport raised, in our own words: the table at the border to foreign exceptions."""
+
+import os
+import socket
+import ssl
+from typing import Any
+
+import httpx
+
+from gateway.errors import (
+    BackendBrokeOff,
+    BackendTimeout,
+    BadRequest,
+    BadResponse,
+    ConnectFailed,
+    ConnectionsExhausted,
+    ConnectTimeout,
+    GatewayError,
+)
+
+_TRANSLATION: tuple[tuple[type[httpx.TransportError], type[GatewayError]], ...] = (
+    (httpx.ConnectTimeout, ConnectTimeout),
+    (httpx.PoolTimeout, ConnectionsExhausted),
+    (httpx.TimeoutException, BackendTimeout),
+    (httpx.ConnectError, ConnectFailed),
+    (httpx.LocalProtocolError, BadRequest),
+    (httpx.RemoteProtocolError, BadResponse),
+    (httpx.TransportError, BackendBrokeOff),
+)
+"""What a transport raises, and what that is to us; the first that fits. Ours has no timeouts, others do."""
+
+
+def translate(error: httpx.TransportError) -> GatewayError:
+    """Make a failure of ours of what a transport raised. What it said of addresses goes into the log alone."""
+    ours = next(ours for theirs, ours in _TRANSLATION if isinstance(error, theirs))
+    failure: GatewayError
+    if ours is ConnectFailed:
+        failure = ConnectFailed(f"no connection to the backend: {_why_no_connection(error)}", detail=str(error))
+    else:
+        failure = ours(str(error) or "the transport failed")
+    failure.__cause__ = error
+    return failure
+
+
+def _why_no_connection(error: BaseException) -> str:
+    """The innermost reason, in words that hold no address."""
+    reason: BaseException | None = error
+    words = "it is unreachable"
+    while reason is not None:
+        match reason:
+            case socket.gaierror():
+                words = "its name does not resolve"
+            case ssl.SSLError():
+                words = "the TLS handshake failed"
+            case OSError(errno=int(number)):
+                words = os.strerror(number).lower()
+        reason = reason.exceptions[-1] if isinstance(reason, BaseExceptionGroup) else reason.__cause__
+    return words
+
+
+def first(group: BaseExceptionGroup[Any]) -> Any:
+    """The first exception in the group, however deep: what came after it came of it."""
+    inner: Any = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return inner

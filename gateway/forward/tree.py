@@ -1,0 +1,222 @@
+"""The scope of one exchange, and the steps that run in it. The numbers are those of the package's docstring."""
+
+from collections.abc import Callable
+
+import httpx
+import trio
+
+from gateway import headers
+from gateway.errors import BackendBrokeOff, BadResponse, ClientGone, GatewayError, PayloadTooLarge, Phase
+from gateway.forward.body import ClientBody
+from gateway.forward.exchange import Exchange, Message, Upstream
+from gateway.forward.translation import first, translate
+from gateway.http1 import RawHeaders
+from gateway.transport import Hooks
+
+CONTINUE_SECONDS = 1.0
+"""Seconds to wait for a backend's 100 Continue before the body is sent without it (RFC 9110 section 10.1.1)."""
+
+
+async def forward(exchange: Exchange, upstream: Upstream, *, prefix: bytes, target: bytes) -> None:
+    """Carry the exchange to its end.
+
+    ``target`` is the request target for the backend, ``prefix`` what was taken off the client's. Raises GatewayError;
+    ``exchange.status`` then tells whether an answer had begun. Cancelled from outside, the tree goes with it.
+    """
+    tree = Tree(exchange, upstream)
+    exchange.cut = tree.fail
+    with tree.scope:  # 1
+        try:
+            await tree.run(prefix, target)
+        except* httpx.TransportError as group:
+            tree.note(translate(first(group)))
+        except* GatewayError as group:
+            tree.note(first(group))
+    exchange.cut = None
+    if exchange.complete:
+        return
+    if tree.failure is not None:
+        raise tree.failure
+    if tree.scope.cancelled_caught:
+        raise exchange.clock.failure(trio.current_time())
+    raise BackendBrokeOff("the answer ended before it was complete")
+
+
+class Tree:
+    """The scope of one exchange, and the steps that run in it."""
+
+    __slots__ = ("_extensions", "_may_upload", "_nursery", "exchange", "failure", "scope", "upstream")
+
+    def __init__(self, exchange: Exchange, upstream: Upstream) -> None:
+        self.exchange = exchange
+        self.upstream = upstream
+        self.scope = trio.CancelScope(deadline=exchange.clock.deadline)
+        self.failure: GatewayError | None = None
+        self._extensions = exchange.scope.get("extensions") or {}
+        self._nursery: trio.Nursery | None = None
+        self._may_upload: trio.Event | None = None
+
+    # Ending it
+
+    def note(self, failure: GatewayError) -> None:
+        """Keep the first failure: what follows from it is not news."""
+        if self.failure is None:
+            if failure.phase is None:
+                failure.phase = self.exchange.clock.phase
+            self.failure = failure
+
+    def fail(self, failure: GatewayError) -> None:
+        """End the tree for this reason. Synchronous, so that whoever learns of the reason first can call it."""
+        self.note(failure)
+        self.scope.cancel()
+
+    def client_left(self) -> None:
+        """The client is gone, so nothing of this matters any more."""
+        self.fail(ClientGone("the client left before the answer was complete"))
+
+    def _tell(self, clock_method: Callable[[float], None]) -> None:
+        clock_method(trio.current_time())
+        self.scope.deadline = self.exchange.clock.deadline
+
+    def _enter(self, phase: Phase) -> None:
+        self.exchange.clock.enter(phase, trio.current_time())
+        self.scope.deadline = self.exchange.clock.deadline
+
+    # The steps
+
+    async def run(self, prefix: bytes, target: bytes) -> None:
+        """Steps 2 to 5."""
+        exchange, upstream = self.exchange, self.upstream
+        extension = self._extensions.get("http.disconnect")
+        if extension is not None:
+            extension["subscribe"](self.client_left)
+
+        body = ClientBody(self)  # 2
+        if body.announced is not None and body.announced > upstream.max_body_size:
+            raise self.too_large()
+        outgoing = headers.request_headers(
+            exchange.scope["headers"],
+            exchange.inbound,
+            trusted=upstream.trusted,
+            prefix=prefix,
+            request_id=exchange.request_id,
+            authority=upstream.service.authority,
+            preserve_host=upstream.service.preserve_host,
+        )
+        if body.expects_continue:
+            self._may_upload = trio.Event()
+        elif not body.ended:
+            await body.read_ahead()
+        if body.goes_in_chunks:
+            outgoing.append((b"transfer-encoding", b"chunked"))
+
+        if body.ended and extension is not None:
+            await self._carry(body, outgoing, target)
+            return
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            if body.ended:
+                self.watch_client()
+            await self._carry(body, outgoing, target)
+            nursery.cancel_scope.cancel()
+
+    async def _carry(self, body: "ClientBody", outgoing: RawHeaders, target: bytes) -> None:
+        exchange, upstream = self.exchange, self.upstream
+        request = httpx.Request(
+            "",
+            upstream.url,
+            headers=outgoing,
+            stream=httpx.ByteStream(body.first) if body.ended else body,
+            extensions={"target": target, "gateway": Hooks(self._nursery, self._enter, self._informational)},
+        )
+        request.method = exchange.scope["method"]  # its constructor would change the case
+        response = await upstream.transport.handle_async_request(request)  # 3
+        stream = response.stream
+        try:
+            await self._answer(response)
+        finally:
+            # Ours never waits. Another transport's may, so it gets the scope as it is: cancelled, it closes at once.
+            await stream.aclose()  # type: ignore[union-attr] # an asynchronous transport's stream is asynchronous
+
+    async def _answer(self, response: httpx.Response) -> None:
+        exchange = self.exchange
+        stream = response.stream
+        self._enter(Phase.BODY)  # 4
+        if self._may_upload is not None:
+            self._may_upload.set()
+        version = response.extensions.get("http_version", b"HTTP/1.1")
+        outgoing = headers.response_headers(
+            response.headers.raw,
+            http_version=version.removeprefix(b"HTTP/").decode("ascii"),
+            request_id=exchange.request_id,
+            date=self.upstream.date(trio.current_time()),
+        )
+        trailers = "http.response.trailers" in self._extensions and "trailer" in response.headers
+        start = {"type": "http.response.start", "status": response.status_code, "headers": outgoing}
+        if trailers:
+            start["trailers"] = True
+        exchange.status = response.status_code
+        await self._send(start)
+        ended = False
+        async for piece in stream:  # type: ignore[union-attr] # as above
+            ended = getattr(stream, "at_end", False)
+            await self._send_body(piece, more_body=not ended)
+        if not ended:  # 5
+            await self._send_body(b"", more_body=False)
+        if trailers:
+            fields = headers.trailer_fields(getattr(stream, "trailers", ()), BadResponse)
+            await self._send({"type": "http.response.trailers", "headers": fields})
+        exchange.complete = True
+
+    async def _send_body(self, piece: bytes, *, more_body: bool) -> None:
+        await self._send({"type": "http.response.body", "body": piece, "more_body": more_body})
+        self.exchange.bytes_out += len(piece)
+
+    async def _send(self, message: Message) -> None:
+        self._tell(self.exchange.clock.write_client)
+        try:
+            await self.exchange.send(message)
+        except OSError as error:  # what an ASGI server may raise once the client is gone
+            raise ClientGone("the client left before the answer was complete") from error
+        self._tell(self.exchange.clock.client_was_written)
+
+    async def _informational(self, status: int, fields: RawHeaders) -> None:
+        if status == 100 and self._may_upload is not None:
+            self._may_upload.set()
+        elif status == 103 and "http.response.early_hint" in self._extensions:
+            links = [value for name, value in fields if name.lower() == b"link"]
+            await self._send({"type": "http.response.early_hint", "links": links})
+
+    def too_large(self) -> PayloadTooLarge:
+        """The failure of a body over the limit, announced or sent."""
+        return PayloadTooLarge(f"the request body is larger than {self.upstream.max_body_size} bytes")
+
+    # What the body, running in the transport's hands, asks of the tree
+
+    async def wait_to_upload(self) -> None:
+        """Wait for the backend's 100 Continue, its answer, or the end of the patience with one that knows neither."""
+        if self._may_upload is not None:
+            with trio.move_on_after(CONTINUE_SECONDS):
+                await self._may_upload.wait()
+            self._may_upload = None
+
+    async def read_client(self) -> Message:
+        """The next message of the client's body, on the client's clock."""
+        self._tell(self.exchange.clock.read_client)
+        message = await self.exchange.receive()
+        self._tell(self.exchange.clock.client_was_read)
+        if message["type"] != "http.disconnect":
+            return message
+        self.client_left()
+        await trio.sleep_forever()  # the scope is cancelled, so this ends where it stands
+        raise AssertionError("unreachable")
+
+    def watch_client(self) -> None:
+        """The body is whole, so nobody reads from the client: on a server that does not tell, a task must watch."""
+        if "http.disconnect" not in self._extensions and self._nursery is not None:
+            self._nursery.start_soon(self._watch_client, name="watch client")
+
+    async def _watch_client(self) -> None:
+        while (await self.exchange.receive())["type"] != "http.disconnect":
+            pass
+        self.client_left()
