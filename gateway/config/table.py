@@ -7,16 +7,12 @@ What never lives here: how the environment is read, whether values fit together,
 process runs.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
 
 from gateway.config import values
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from ipaddress import IPv4Network, IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +88,11 @@ class Service:
         # Not a fault: one short timeout for one service must not oblige anybody to set a second variable, and the
         # shorter clock fires first anyway. Only the explanation of a 504 would be the wrong one.
         object.__setattr__(self, "connect_timeout", min(self.connect_timeout, self.timeout))
+
+    @property
+    def upstream_path(self) -> str:
+        """What the prefix becomes: the path of the service's URL, then ``upstream_prefix``."""
+        return self.base_path + self.upstream_prefix
 
     @property
     def authority(self) -> bytes:

@@ -224,6 +224,11 @@ def test_two_services_on_one_prefix_are_a_fault() -> None:
     assert faults(environ) == {"SERVICE2_PREFIX": "a prefix of its own: service1 answers to this one"}
 
 
+def test_prefix_that_cannot_be_read_is_one_fault_and_clashes_with_nothing() -> None:
+    environ = ONE | {"SERVICE1_PREFIX": "//x", "SERVICE2_URL": "http://b", "SERVICE2_PREFIX": "//x"}
+    assert set(faults(environ)) == {"SERVICE1_PREFIX", "SERVICE2_PREFIX"}
+
+
 def test_prefix_within_another_prefix_is_none() -> None:
     environ = ONE | {"SERVICE2_URL": "http://b", "SERVICE2_PREFIX": "/api/service1/mail"}
     assert load(environ, dotenv=None).services[1].prefix == "/api/service1/mail"

@@ -42,6 +42,11 @@ def test_authority_leaves_the_default_port_out_and_origin_never(
     assert service.origin == origin
 
 
+def test_path_of_the_url_stands_before_the_upstream_prefix() -> None:
+    assert Service(name="a", host="a", port=80, base_path="/v1").upstream_path == "/v1/api"
+    assert Service(name="a", host="a", port=80, base_path="/v1", upstream_prefix="").upstream_path == "/v1"
+
+
 def test_variables_are_named_after_the_service() -> None:
     assert stem("order-desk") == "ORDER_DESK_"
     assert [row.name for row in service_variables(stem("order-desk"))][:2] == ["ORDER_DESK_URL", "ORDER_DESK_PREFIX"]

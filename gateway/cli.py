@@ -1,0 +1,182 @@
+"""The ``gateway`` command: arguments in, exit status and lines out.
+
+Each command imports what it needs when it runs. A container calls ``healthcheck`` every few seconds, for as long as it
+lives, and must not load a server, a parser and pydantic for one GET.
+
+What never lives here: anything another module could need; a traceback for what the user has set wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from gateway import __version__
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.health import Verdict
+
+HEALTHCHECK_TIMEOUT = 2.0
+"""Seconds; less than the 3 s that a container's HEALTHCHECK is usually given."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """One address for a family of HTTP services. Configured by the environment: see docs/configuration.md."""
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(__version__)
+
+
+@main.command()
+def serve() -> None:
+    """Run, configured by the environment."""
+    from gateway import serving
+
+    settings = _settings()
+    try:
+        serving.run(settings)
+    except serving.CannotListen as error:
+        _fail(str(error))
+
+
+@main.command()
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
+def demo(port: int) -> None:
+    """Run with two example services inside the same process; print what to try."""
+    from gateway import demo as it
+
+    it.run(port)
+
+
+@main.command()
+@click.option("--probe", is_flag=True, help="Also ask each service for its health; exit 1 where one is not up.")
+def check(*, probe: bool) -> None:
+    """Read the configuration and report every fault at once.
+
+    Exit 0 where there is none, else 1.
+    """
+    settings = _settings()
+    for warning in settings.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    names = ", ".join(service.name for service in settings.services)
+    click.echo(f"The configuration is good. Services: {names}.")
+    if probe:
+        from gateway import serving
+
+        verdicts = serving.probe(settings)
+        width = max(map(len, verdicts))
+        for service in settings.services:
+            click.echo(f"{service.name:<{width}}  {_told(verdicts[service.name])}")
+        if any(verdict.state != "up" for verdict in verdicts.values()):
+            raise SystemExit(1)
+
+
+@main.command()
+def routes() -> None:
+    """Print the route table."""
+    settings = _settings()
+    rows = [(each.prefix, each.name, f"{each.origin}{each.upstream_path}") for each in settings.services]
+    rows += [(path, "the gateway", "") for path in ("/health", "/livez", "/readyz", "/api/gateway")]
+    for row in _aligned([("PREFIX", "SERVICE", "UPSTREAM"), *rows]):
+        click.echo(row)
+
+
+@main.command()
+@click.argument("method")
+@click.argument("url")
+@click.option("-H", "--header", "received", multiple=True, metavar="NAME:VALUE", help="A header of the client's.")
+@click.option("--client", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="The client's address.")
+def explain(method: str, url: str, received: tuple[str, ...], client: str) -> None:
+    """Tell which route a request takes, the exact upstream request line, headers added and dropped, and the clocks."""
+    from gateway.explain import explain
+
+    fields = []
+    for field in received:
+        name, colon, value = field.partition(":")
+        if not colon:
+            raise click.BadParameter(f"{field!r} is not NAME:VALUE", param_hint="-H")
+        fields.append((name, value.strip(" \t")))
+    click.echo(explain(_settings(), method, url, received=fields, client=client))
+
+
+@main.command()
+def healthcheck() -> None:
+    """Ask the gateway that runs beside this for its health.
+
+    Exit 0 where it is healthy, else 1. For a container's HEALTHCHECK.
+    """
+    import http.client
+    import ssl
+
+    host, port, tls = _address()
+    connection: http.client.HTTPConnection
+    if tls:
+        # Ourselves, over loopback: there is no name to verify, and our certificate does not name 127.0.0.1.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(host, port, timeout=HEALTHCHECK_TIMEOUT, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=HEALTHCHECK_TIMEOUT)
+    try:
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        _fail(f"unhealthy: no answer from port {port} ({error or type(error).__name__})")
+    if status != http.HTTPStatus.OK:
+        _fail(f"unhealthy: {status}")
+    click.echo("healthy")
+
+
+def _settings() -> Settings:
+    """Read the settings; where that fails, print a line per fault and exit."""
+    from gateway.config import ConfigError, load
+
+    try:
+        return load()
+    except ConfigError as error:
+        for warning in error.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(message, err=True)
+    raise SystemExit(1)
+
+
+def _address() -> tuple[str, int, bool]:
+    """Where the gateway listens, as seen from here, and whether it speaks TLS."""
+    if Path(".env").is_file():
+        settings = _settings()
+        host, port, tls = settings.host, settings.port, settings.tls_cert is not None
+    else:
+        from gateway.config import Settings, values
+
+        # Faults are the business of `serve`: if there were one, nothing would listen.
+        texts = {name: text.strip() for name, text in os.environ.items() if text.strip()}
+        try:
+            host = values.host(texts.get("GATEWAY_HOST", Settings().host))
+            port = values.port(texts.get("GATEWAY_PORT", str(Settings().port)))
+        except ValueError as error:
+            _fail(f"GATEWAY_HOST or GATEWAY_PORT: expected {error}")
+        tls = "GATEWAY_TLS_CERT" in texts
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, tls
+
+
+def _told(verdict: Verdict) -> str:
+    took = "" if verdict.latency_ms is None else f" in {verdict.latency_ms:.0f} ms"
+    return f"{verdict.state}{took}" + (f": {verdict.last_error}" if verdict.last_error else "")
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
