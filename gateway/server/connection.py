@@ -1,62 +1,219 @@
-"""One accepted connection: its bytes, its clocks, and the wall between it and all the others."""
+"""One accepted connection: its bytes, its clock, and the wall between it and all the others.
 
+What lives here: reading, writing, closing. What never will: HTTP. The protocol decides, synchronously, and this class
+does what it says; so no decision can be cut in half by a cancellation.
+
+The stock connection runs a task per idle period and shields every write. Here is one scope round the reading, whose
+deadline the protocol moves; and a write that is cut off in the middle, by whatever scope, ends the connection, since
+nobody could tell where in the stream it stopped.
+"""
+
+import os
+from math import inf
 from typing import Any
 
 import trio
 from hypercorn.config import Config
-from hypercorn.protocol import ProtocolWrapper
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import AppWrapper, ConnectionState
 
+from gateway.server import transport
 from gateway.server.drain import Context
-from gateway.server.transport import abort, addresses, close
+from gateway.server.failures import ClientGone, fatal_part
+from gateway.server.protocols import Protocols
+
+WRITES_PER_TURN = 16
+"""Writes that may succeed at once before the other tasks get their turn: else one fast client starves the rest."""
+PIECE = 16_384
+"""Bytes per write where one cannot see how many of them went out: over TLS and in memory."""
 
 
 class Connection(TCPServer):
     """Hypercorn's connection, walled off: whatever fails in here is logged and ends here."""
 
-    def __init__(
-        self, app: AppWrapper, config: Config, context: Context, state: ConnectionState, stream: Any
-    ) -> None:
+    protocol: Protocols
+    context: Context
+
+    def __init__(self, app: AppWrapper, config: Config, context: Context, state: ConnectionState, stream: Any) -> None:
         super().__init__(app, config, context, state, stream)
-        self.shared = context
+        self.limits = context.limits
+        self.nursery: trio.Nursery
+        """Where the apps of this connection run."""
+        self.gone = False
+        """Nothing can be read or written any more."""
+        self.clock = trio.CancelScope()
+        self._held: trio.CancelScope | None = None
+        self._descriptor: int | None = None
+        self._at_once = 0
+        self._writing = False
+        self._writers = trio.lowlevel.ParkingLot()
 
     async def run(self) -> None:
-        try:
-            await self._run()
-        except Exception:  # noqa: BLE001 -- nothing that happens on one connection may reach another
-            await self.config.log.exception("A connection failed")
-        finally:
-            close(self.stream)
-            self.shared.discard(self)
+        """Serve the connection until it is closed and its apps have ended. Raises no Exception.
 
-    async def _run(self) -> None:
-        alpn = "http/1.1"
+        On cancellation the connection is closed and its apps are cancelled.
+        """
+        try:
+            await self._converse()
+        except BaseException as error:
+            # Nothing that happens on one connection may reach another.
+            fatal = fatal_part(error)
+            if fatal is not error:
+                await self.config.log.exception("A connection failed")
+            if fatal is not None:
+                raise fatal from None
+        finally:
+            self.lose()
+            self.context.discard(self)
+
+    async def _converse(self) -> None:
+        alpn = None
         secure = isinstance(self.stream, trio.SSLStream)
         if secure:
             try:
-                with trio.fail_after(self.shared.limits.handshake_timeout):
+                with trio.fail_after(self.limits.handshake_timeout):
                     await self.stream.do_handshake()
-            except (trio.BrokenResourceError, trio.TooSlowError):
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 return
-            alpn = self.stream.selected_alpn_protocol() or alpn
-        client, server = addresses(self.stream)
-        async with TaskGroup() as task_group:
-            self._task_group = task_group
-            self.protocol = ProtocolWrapper(
-                self.app, self.config, self.context, task_group, ConnectionState(dict(self.state)), secure,
-                client, server, self.protocol_send, alpn,
-            )
+            alpn = self.stream.selected_alpn_protocol()
+        else:
+            self._descriptor = transport.descriptor(self.stream)
+        try:
+            client, server = transport.addresses(self.stream)
+        except OSError:  # it has left already
+            return
+        async with trio.open_nursery() as self.nursery:
+            self.protocol = Protocols(self, client, server, secure=secure, alpn=alpn)
             await self.protocol.initiate()
-            await self.idle_task.restart(self._task_group, self._idle_timeout)
-            await self._read_data()
+            with self.clock:
+                await self._read_data()
+            if self.clock.cancelled_caught and not self.gone:
+                await self.protocol.timed_out()
+            self.lose()
 
-    def prepare_to_retire(self) -> None:
-        pass
+    async def _read_data(self) -> None:
+        while not self.gone:
+            if not self.protocol.wants_data:
+                with trio.CancelScope() as self._held:
+                    await transport.wait_for_hangup(self.stream)
+                    return
+                continue
+            try:
+                data = await self.stream.receive_some(MAX_RECV)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            if not data:
+                return
+            await self.protocol.handle(RawData(bytes(data)))
 
-    def retire(self) -> None:
-        pass
+    def read_on(self) -> None:
+        """What held the client back is gone."""
+        if self._held is not None:
+            self._held.cancel()
+
+    def set_clock(self, seconds: float) -> None:
+        """From now on so long, then ``protocol.timed_out``; ``inf`` for no clock."""
+        self.clock.deadline = trio.current_time() + seconds if seconds != inf else inf
+
+    async def write(self, data: bytes) -> None:
+        """Write all of it, in turn with other writers.
+
+        Raises ClientGone when the client has left, or has left no room for ``client_timeout`` seconds. Cancelled
+        before the first byte, nothing happens; later, the connection is aborted.
+        """
+        if self._at_once >= WRITES_PER_TURN:
+            self._at_once = 0
+            await trio.lowlevel.checkpoint()
+        while self._writing:
+            await self._writers.park()
+        if self.gone:
+            raise ClientGone("the client has left")
+        rest: bytes | memoryview = data
+        if self._descriptor is not None:
+            self._at_once += 1
+            try:
+                sent = os.write(self._descriptor, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self.lose()
+                raise ClientGone("the client has left") from error
+            if sent == len(data):
+                return
+            rest = memoryview(data)[sent:]
+        self._writing = True
+        try:
+            await self._write_patiently(rest)
+        finally:
+            self._writing = False
+            self._writers.unpark(count=1)
+
+    async def _write_patiently(self, data: bytes | memoryview) -> None:
+        sock = transport.socket_of(self.stream) if self._descriptor is not None else None
+        patience = self.limits.client_timeout
+        try:
+            with trio.CancelScope() as clock:
+                while data:
+                    # Every bit of progress winds the clock up again: a slow client is served, a stopped one is not.
+                    clock.deadline = trio.current_time() + patience
+                    if sock is not None:
+                        sent = await sock.send(data)
+                    else:
+                        await self.stream.send_all(data[:PIECE])
+                        sent = PIECE
+                    data = data[sent:]
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            self.lose()
+            raise ClientGone("the client has left") from error
+        except BaseException:
+            self.abort()
+            raise
+        if clock.cancelled_caught:
+            self.abort()
+            raise ClientGone("the client was too slow to read")
+
+    async def protocol_send(self, event: Event) -> None:
+        """Hypercorn's way for a protocol to talk to its connection."""
+        if isinstance(event, RawData):
+            await self.write(event.data)
+        elif isinstance(event, Closed):
+            self.lose()
+
+    def lose(self, *, reset: bool = False) -> None:
+        """The connection is over: close it, and tell everybody on it who still cares. Once is enough."""
+        if self.gone:
+            return
+        self.gone = True
+        if reset:
+            transport.abort(self.stream)
+        else:
+            transport.close(self.stream)
+        self._writers.unpark_all()
+        self.read_on()
+        if hasattr(self, "protocol"):
+            self.protocol.client_left()
 
     def abort(self) -> None:
-        abort(self.stream)
+        """Close at once and drop what was written: the client must not take it for an end."""
+        self.lose(reset=True)
+
+    def linger(self) -> None:
+        """Say that nothing more will come, and read on for a while, so that the client gets to read the last answer.
+
+        To close while input is unread makes the kernel send RST, which takes the answer away from the client (RFC 9112
+        section 9.6).
+        """
+        self.nursery.start_soon(transport.half_close, self.stream)
+        self.set_clock(self.limits.linger_timeout)
+        self.read_on()
+
+    def prepare_to_retire(self) -> None:
+        """See Drainable."""
+        if hasattr(self, "protocol") and not self.gone:
+            self.protocol.prepare_to_retire()
+
+    def retire(self) -> None:
+        """See Drainable. One whose handshake is not done yet is told nothing: its protocol looks at the context."""
+        if hasattr(self, "protocol") and not self.gone:
+            self.protocol.retire()

@@ -6,6 +6,10 @@ from contextlib import contextmanager
 import trio
 
 
+class ClientGone(OSError):
+    """The client has left, or was too slow and has been cut off. Raised by an app's ``send`` (ASGI, HTTP 2.4)."""
+
+
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The exceptions that were raised, without the groups that nurseries put around them."""
     if isinstance(error, BaseExceptionGroup):
@@ -13,6 +17,13 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield from leaves(inner)
     else:
         yield error
+
+
+def fatal_part(error: BaseException) -> BaseException | None:
+    """What of ``error`` nobody may swallow: cancellation, Ctrl-C, an exit. None where all of it is ordinary failure."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(lambda leaf: not isinstance(leaf, Exception | BaseExceptionGroup))[0]
+    return None if isinstance(error, Exception) else error
 
 
 def sole_error(error: Exception) -> Exception:

@@ -3,6 +3,7 @@
 What never lives here: anything about HTTP. Everything is synchronous but ``wait_for_hangup``.
 """
 
+import contextlib
 import select
 import socket
 import struct
@@ -34,6 +35,19 @@ def addresses(stream: Any) -> tuple[Address, Address]:
         family = sock.family
         return parse_socket_addr(family, sock.getpeername()), parse_socket_addr(family, sock.getsockname())
     return getattr(carrier, "remote_address", None), getattr(carrier, "local_address", None)
+
+
+def descriptor(stream: Any) -> int | None:
+    """What ``os.write`` takes, where there is a socket."""
+    sock = socket_of(stream)
+    return None if sock is None else sock.fileno()
+
+
+async def half_close(stream: Any) -> None:
+    """Send FIN and go on reading, where the stream can do that. TLS says no goodbye: the FIN goes out below it."""
+    carrier = transport_of(stream)
+    with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+        await carrier.send_eof()
 
 
 def close(stream: Any) -> None:

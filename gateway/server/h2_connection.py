@@ -1,0 +1,98 @@
+"""h2's state machine, with what is the fault of one stream kept to that stream.
+
+What lives here: overrides of h2's ``H2Connection``, each with the reason. What never will: I/O, apps.
+
+h2 answers many a fault of a single request by closing the connection, which costs every other request on it. A proxy
+in front of us carries many users' requests on one connection, so one user could disturb the others.
+"""
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated, Event, StreamReset
+from h2.exceptions import FrameTooLargeError, InvalidBodyLengthError, ProtocolError
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PriorityFrame
+
+from gateway.server.limits import Limits
+
+FRAME_HEADER = 9
+DEFAULT_WINDOW = 65_535
+"""Of a connection, until it is raised by WINDOW_UPDATE (RFC 9113 section 6.9.2)."""
+CONNECTION_WINDOW = 1_048_576
+
+
+class StreamwiseConnection(H2Connection):
+    """A server's side. Fields are not validated here: ``heads.check_http2_head`` does that, stream by stream."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(
+            H2Configuration(
+                client_side=False,
+                header_encoding=None,
+                validate_inbound_headers=False,
+                # Outbound ones are checked and lowered by `responses`, once, for both protocols.
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        self.max_streams = limits.max_streams
+        self.decoder.max_header_list_size = limits.max_head_size
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
+                SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_head_size,
+                SettingCodes.INITIAL_WINDOW_SIZE: limits.request_buffer,
+                SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
+            },
+        )
+
+    def initiate_connection(self) -> None:
+        """The settings, and a connection window that one slow stream cannot use up."""
+        super().initiate_connection()
+        self.increment_flow_control_window(CONNECTION_WINDOW - DEFAULT_WINDOW)
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """Kept under the limit that h2 compares it with: beyond it, h2 would close the connection, though a client that
+        has not seen our settings yet may open as many as it likes. The protocol refuses those (REFUSED_STREAM)."""
+        return min(super().open_inbound_streams, self.max_streams - 1)
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """As h2's, but an overlong frame is refused by its announcement, not after all of it has been taken in."""
+        events = super().receive_data(data)
+        waiting = self.incoming_buffer._data  # noqa: SLF001 -- h2 has no other way to see a frame coming
+        if len(waiting) >= FRAME_HEADER and int.from_bytes(waiting[:3], "big") > self.max_inbound_frame_size:
+            self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
+            raise FrameTooLargeError("a frame is announced as larger than agreed")
+        return events
+
+    def _receive_frame(self, frame: Frame) -> list[Event]:
+        begins = isinstance(frame, HeadersFrame) and frame.stream_id not in self.streams
+        try:
+            return super()._receive_frame(frame)
+        except InvalidBodyLengthError:
+            # RFC 9113 section 8.1.1: a malformed message is an error of its stream.
+            return self._malformed(frame)
+        except ProtocolError as error:
+            stream = self.streams.get(frame.stream_id)
+            # A malformed content-length: the fields are decoded and the stream is open, so all else goes on.
+            if begins and type(error) is ProtocolError and stream is not None and stream.open:
+                return self._malformed(frame)
+            raise
+
+    def _malformed(self, frame: Frame) -> list[Event]:
+        if isinstance(frame, DataFrame) and frame.flow_controlled_length:
+            self.increment_flow_control_window(frame.flow_controlled_length)
+        self.reset_stream(frame.stream_id, ErrorCodes.PROTOCOL_ERROR)
+        return [StreamReset(stream_id=frame.stream_id, error_code=ErrorCodes.PROTOCOL_ERROR, remote_reset=False)]
+
+    def _receive_priority_frame(self, frame: HeadersFrame | PriorityFrame) -> tuple[list[Frame], list[Event]]:
+        if isinstance(frame, HeadersFrame):
+            return super()._receive_priority_frame(frame)  # h2 insists on its event there
+        return [], []  # RFC 9113 section 5.3.2: priorities are history, and a tree of them is an attack
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        # h2 would close the state machine, and the answers to the client's own open requests could not be sent.
+        return [], [ConnectionTerminated()]

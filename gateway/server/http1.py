@@ -1,0 +1,322 @@
+"""HTTP/1.1 on one connection: requests in, answers out, and when the connection ends.
+
+What lives here: the order of requests and answers (RFC 9112 section 9), framing of answers, 100 Continue, lingering. What
+never will: the grammar of a head (``heads``), of a body (``gateway.http1``), or a socket.
+
+The reader never waits for an app. While a request is in flight it goes on reading: its body into the inbox, pipelined
+bytes into a small buffer. So it sees the client leave in every state; when both are full, the connection waits for
+the kernel's word instead (``transport.wait_for_hangup``).
+"""
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Request
+from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
+from hypercorn.typing import ConnectionState
+
+from gateway.http1 import LAST_CHUNK, ProtocolError, RawHeaders, encode_chunk
+from gateway.server.failures import ClientGone
+from gateway.server.heads import PREFACE, Refused, RequestHead, find_head, parse_request_head
+from gateway.server.responses import DATE, ResponsePlan, plan_response, serialize_response_head
+from gateway.server.streams import RequestStream
+from gateway.server.tasks import Tasks
+from gateway.server.transport import Address
+
+if TYPE_CHECKING:
+    from gateway.server.connection import Connection
+
+STREAM_ID = 1
+PIPELINE_BUFFER = 65_536
+"""Bytes of further requests that are taken in while one is in flight."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Http1(H11Protocol):
+    """Hypercorn's HTTP/1.1 protocol, with the parser and serializer of ``gateway.http1`` in place of h11."""
+
+    stream: RequestStream | None
+
+    def __init__(self, link: "Connection", client: Address, server: Address, *, secure: bool) -> None:
+        super().__init__(
+            link.app,
+            link.config,
+            link.context,
+            Tasks(link.nursery),
+            ConnectionState(link.state),
+            secure,
+            client,
+            server,
+            link.protocol_send,
+        )
+        self.link = link
+        self.limits = link.limits
+        self._shared = link.context
+        self._buffer = bytearray()
+        """What has not been looked at: part of a head, or pipelined requests."""
+        self._searched = 0
+        self._head: RequestHead | None = None
+        """That of the request in flight."""
+        self._continue_due = False
+        self._chunked = False
+        self._until_close = False
+        """The answer in flight ends where the connection does, so that breaking off must look different from FIN."""
+        self._last = False
+        """The connection is closed after the answer in flight."""
+        self._lingering = False
+
+    async def initiate(self) -> None:
+        """A connection begins."""
+        if self._shared.retiring:
+            self.link.lose()
+        self.link.set_clock(self.limits.keep_alive_timeout)
+
+    # ---- from the connection
+
+    @property
+    def wants_data(self) -> bool:
+        """See Protocols."""
+        if self.stream is None or self._head is None or self._lingering:
+            return True
+        if not self._head.body.done:
+            return self.stream.inbox.size < self.limits.request_buffer
+        return len(self._buffer) < PIPELINE_BUFFER
+
+    async def handle(self, event: Event) -> None:
+        """Bytes came, or the connection closed."""
+        if isinstance(event, RawData):
+            self._data_came(event.data)
+        elif isinstance(event, Closed):
+            self.client_left()
+
+    def _data_came(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if self.stream is not None and self._head is not None and not self._head.body.done:
+            self._body_came(self.stream, self._head, data)
+            return
+        self._buffer += data
+        if self.stream is None:
+            self._next_request()
+
+    def client_left(self) -> None:
+        """See Protocols."""
+        if self.stream is not None:
+            self.stream.client_left()
+
+    async def timed_out(self) -> None:
+        """Idle: just close. In the middle of a head: 408 (RFC 9110 section 15.5.9)."""
+        if self._buffer and self.stream is None and not self._lingering:
+            await self._answer_refusal(408)
+
+    def prepare_to_retire(self) -> None:
+        """Answers that begin from now on say ``connection: close``; nothing else can be said in HTTP/1.1."""
+
+    def retire(self) -> None:
+        """Idle: close. Else the answer in flight is the last."""
+        self._last = True
+        if self.stream is None and not self._buffer and not self._lingering:
+            self.link.lose()
+
+    # ---- requests
+
+    def _next_request(self) -> None:
+        """Start what the buffer holds, if that is a whole head by now."""
+        try:
+            # Empty lines before a request are tolerated (RFC 9112 section 2.2).
+            while self._buffer[:2] == b"\r\n":
+                del self._buffer[:2]
+            if not self._buffer:
+                return
+            if self._may_become_http2():
+                return
+            end = find_head(self._buffer, self._searched, self.limits.max_head_size)
+            if end < 0:
+                if self._searched == 0:
+                    self.link.set_clock(self.limits.header_timeout)
+                self._searched = len(self._buffer)
+                return
+            self._searched = 0
+            block = bytes(self._buffer[:end])
+            rest = bytes(self._buffer[end:])
+            self._buffer.clear()
+            self._start(parse_request_head(block), rest)
+        except Refused as refused:
+            self._refuse(refused.status)
+
+    def _may_become_http2(self) -> bool:
+        """HTTP/2 with prior knowledge: raises H2ProtocolAssumedError when it is, true while it may yet be.
+
+        Only as the first thing said, and not over TLS, where ALPN has made the choice.
+        """
+        if self.keep_alive_requests or self.ssl:
+            return False
+        if self._buffer.startswith(PREFACE):
+            raise H2ProtocolAssumedError(bytes(self._buffer))
+        return PREFACE.startswith(self._buffer)
+
+    def _start(self, head: RequestHead, rest: bytes) -> None:
+        self.link.set_clock(inf)
+        self.keep_alive_requests += 1
+        self._head = head
+        self._last = (
+            not head.keep_alive
+            or self._shared.draining
+            or self.keep_alive_requests >= self.config.keep_alive_max_requests
+        )
+        self._continue_due = head.expects_continue
+        if not self._is_served_here(head.headers):
+            raise Refused(404, "not the name of this server")
+        headers = head.headers if self.config.h11_pass_raw_headers else [(n.lower(), v) for n, v in head.headers]
+        stream = self.stream = RequestStream(
+            self, self.link, self.client, self.server, secure=self.ssl, stream_id=STREAM_ID
+        )
+        stream.begin(
+            Request(
+                stream_id=STREAM_ID,
+                headers=headers,
+                http_version=head.http_version,
+                method=head.method.decode("ascii"),
+                raw_path=head.target,
+                state=ConnectionState(self.connection_state.copy()),
+            ),
+            {},
+        )
+        if head.body.done:
+            stream.inbox.end()
+            self._buffer += rest
+        elif rest:
+            self._body_came(stream, head, rest)
+
+    def _is_served_here(self, headers: RawHeaders) -> bool:
+        names = self.config.server_names
+        if not names:
+            return True
+        return any(name.lower() == b"host" and value.decode("latin-1") in names for name, value in headers)
+
+    def _body_came(self, stream: RequestStream, head: RequestHead, data: bytes) -> None:
+        self._continue_due = False
+        try:
+            content = head.body.feed(data)
+        except ProtocolError:
+            # Its bytes mean nothing any more: no later request can be found in them.
+            started = stream.on_wire
+            stream.client_left()
+            self.stream = None
+            if started:
+                self.link.lose()
+            else:
+                self._refuse(400)
+            return
+        if content:
+            stream.inbox.put(content)
+        if head.body.done:
+            stream.inbox.end()
+            self._buffer += head.body.rest
+
+    def _refuse(self, status: int) -> None:
+        self._lingering = True
+        self._buffer.clear()
+        self.link.set_clock(inf)
+        self.link.nursery.start_soon(self._answer_refusal, status)
+
+    async def _answer_refusal(self, status: int) -> None:
+        self._lingering = True
+        block = serialize_response_head(
+            status, [(b"content-length", b"0"), (b"connection", b"close"), *self._own_fields(dated=False)]
+        )
+        try:
+            await self.link.write(block)
+        except ClientGone:
+            return
+        self.link.linger()
+
+    # ---- answers (Wire)
+
+    async def invite_body(self, stream: RequestStream) -> None:
+        """100 Continue, when the client waits for it. Only now: before, the app could still refuse the body unread."""
+        if self._continue_due and stream is self.stream:
+            self._continue_due = False
+            await self.link.write(CONTINUE)
+
+    async def respond(self, stream: RequestStream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
+        """See Wire. One write for a small answer."""
+        head = self._head
+        if head is None or stream is not self.stream:
+            raise ClientGone("the connection has moved on")
+        fields = plan.headers
+        self._chunked = self._until_close = False
+        if plan.length is None and not plan.bodiless:
+            if end and plan.status != 204:
+                fields = [*fields, (b"content-length", b"%d" % len(data))]
+            elif head.http_version == "1.1":
+                self._chunked = True
+                fields = [*fields, (b"transfer-encoding", b"chunked")]
+            else:
+                self._until_close = self._last = True
+        # A client that was never asked for its body may send it or not: the next request could not be found.
+        self._last = self._last or plan.close or self._shared.draining or self._continue_due
+        self._continue_due = False
+        if self._last:
+            fields = [*fields, (b"connection", b"close")]
+        elif head.http_version == "1.0":
+            fields = [*fields, (b"connection", b"keep-alive")]
+        fields = [*fields, *self._own_fields(dated=plan.dated)]
+        block = serialize_response_head(plan.status, fields)
+        await self._send(stream, block, data, end=end)
+
+    async def send_body(self, stream: RequestStream, data: bytes, *, end: bool) -> None:
+        """See Wire."""
+        if stream is not self.stream:
+            raise ClientGone("the connection has moved on")
+        await self._send(stream, b"", data, end=end)
+
+    async def _send(self, stream: RequestStream, block: bytes, data: bytes, *, end: bool) -> None:
+        if self._chunked:
+            data = (encode_chunk(data) if data else b"") + (LAST_CHUNK if end else b"")
+        if block or data:
+            await self.link.write(block + data if block else data)
+        if end:
+            self._response_complete(stream)
+
+    async def send_trailers(self, stream: RequestStream, headers: RawHeaders) -> None:
+        """See Wire. Without chunks there is no place for trailers; they are dropped (RFC 9110 section 6.5.1)."""
+        if self._chunked:
+            await self.link.write(b"".join([b"0\r\n", *[b"%s: %s\r\n" % field for field in headers], b"\r\n"]))
+        self._response_complete(stream)
+
+    def _own_fields(self, *, dated: bool) -> RawHeaders:
+        fields: RawHeaders = []
+        if self.config.include_date_header and not dated:
+            fields.append(DATE.now())
+        fields.extend((b"alt-svc", value.encode("ascii")) for value in self.config.alt_svc_headers)
+        return fields
+
+    def _response_complete(self, stream: RequestStream) -> None:
+        stream.complete()
+        head, self._head, self.stream = self._head, None, None
+        unread = head is None or not head.body.done or bool(self._buffer and self._last)
+        if unread:
+            self._lingering = True
+            self._buffer.clear()
+            self.link.linger()
+        elif self._last:
+            self.link.lose()
+        else:
+            self.link.set_clock(self.limits.keep_alive_timeout)
+            self.link.read_on()
+            self._next_request()
+
+    def consumed(self, stream: RequestStream, size: int) -> None:  # noqa: ARG002 -- Wire
+        """See Wire."""
+        self.link.read_on()
+
+    def abandon(self, stream: RequestStream) -> None:
+        """No last chunk, fewer bytes than announced; where the end of the connection is the end of the body, RST."""
+        if stream is self.stream:
+            self.stream = None
+            self.link.lose(reset=self._until_close)
+
+    def app_ended(self, stream: RequestStream) -> None:
+        """See Wire."""

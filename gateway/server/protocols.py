@@ -1,0 +1,66 @@
+"""Which protocol is spoken on a connection: by ALPN, or by what the client says first.
+
+What lives here: the choice. What never will: a protocol. ``Upgrade: h2c`` is ignored, as RFC 9113 section 3.1 allows:
+it was never used much, and it was a way round a proxy's rules.
+"""
+
+from typing import TYPE_CHECKING
+
+from hypercorn.events import Event, RawData
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H2ProtocolAssumedError
+
+from gateway.server.http1 import Http1
+from gateway.server.http2 import Http2
+from gateway.server.transport import Address
+
+if TYPE_CHECKING:
+    from gateway.server.connection import Connection
+
+
+class Protocols(ProtocolWrapper):
+    """Hypercorn's wrapper, over our protocols. Everything but ``initiate``, ``handle`` and ``timed_out`` is synchronous."""
+
+    protocol: Http1 | Http2
+
+    def __init__(  # pyright: ignore -- the stock constructor makes the stock protocols
+        self, connection: "Connection", client: Address, server: Address, *, secure: bool, alpn: str | None
+    ) -> None:
+        self.connection = connection
+        self.client = client
+        self.server = server
+        self.ssl = secure
+        self.protocol = Http2(connection, client, server, secure=secure) if alpn == "h2" else self._http1()
+
+    def _http1(self) -> Http1:
+        return Http1(self.connection, self.client, self.server, secure=self.ssl)
+
+    async def handle(self, event: Event) -> None:
+        """Bytes came, or the connection closed."""
+        try:
+            await self.protocol.handle(event)
+        except H2ProtocolAssumedError as assumed:
+            self.protocol = Http2(self.connection, self.client, self.server, secure=self.ssl)
+            await self.protocol.initiate()
+            await self.protocol.handle(RawData(assumed.data))
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether more bytes may come. Where not, the client is held back until ``Connection.read_on``."""
+        return self.protocol.wants_data
+
+    def client_left(self) -> None:
+        """The connection is gone: tell the apps."""
+        self.protocol.client_left()
+
+    async def timed_out(self) -> None:
+        """The clock that the protocol had set has run out. The connection is closed after this."""
+        await self.protocol.timed_out()
+
+    def prepare_to_retire(self) -> None:
+        """See Drainable."""
+        self.protocol.prepare_to_retire()
+
+    def retire(self) -> None:
+        """See Drainable."""
+        self.protocol.retire()

@@ -1,0 +1,243 @@
+"""One request and its answer, as the app sees them: scope, ``receive``, ``send``.
+
+What lives here: the ASGI side of an exchange, the same for HTTP/1.1 and HTTP/2, and the task that runs the app. What
+never will: how an answer is framed; that is the protocol's, behind ``Wire``.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote
+
+import trio
+from hypercorn.protocol.events import Event, Request
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+from hypercorn.typing import ASGIReceiveEvent
+from hypercorn.utils import UnexpectedMessageError
+
+from gateway.server.failures import ClientGone, fatal_part, leaves
+from gateway.server.inbox import Inbox
+from gateway.server.responses import ResponsePlan, plan_response
+from gateway.server.tasks import Tasks
+
+if TYPE_CHECKING:
+    from gateway.server.connection import Connection
+    from gateway.server.transport import Address
+
+
+class Wire(Protocol):
+    """The protocol underneath, as far as one exchange needs it. A coroutine of it raises ClientGone."""
+
+    async def respond(self, stream: "RequestStream", plan: ResponsePlan, data: bytes, *, end: bool) -> None:
+        """The head, with the first piece of the body; ``end``: and that was all of it."""
+
+    async def send_body(self, stream: "RequestStream", data: bytes, *, end: bool) -> None:
+        """A further piece."""
+
+    async def send_trailers(self, stream: "RequestStream", headers: list[tuple[bytes, bytes]]) -> None:
+        """The end of a body whose response announced trailers."""
+
+    async def invite_body(self, stream: "RequestStream") -> None:
+        """The app asks for the body for the first time."""
+
+    def consumed(self, stream: "RequestStream", size: int) -> None:
+        """The app took so many bytes of the body."""
+
+    def abandon(self, stream: "RequestStream") -> None:
+        """The app will not complete its answer. The client must not take what it has for an end."""
+
+    def app_ended(self, stream: "RequestStream") -> None:
+        """The app's task is over."""
+
+
+async def _unused(event: Event) -> None:
+    """What Hypercorn's stream would talk to its protocol through; ours does so through ``Wire``."""
+    raise AssertionError(f"nobody sends {event}")
+
+
+class RequestStream(HTTPStream):
+    """Hypercorn's stream, with a queue of its own towards the app and with the two extensions.
+
+    ``state`` goes REQUEST (nothing said), RESPONSE (the head is said), TRAILERS (the body is), CLOSED (complete).
+    ``closed`` is true from the moment the client has left.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        connection: "Connection",
+        client: "Address",
+        server: "Address",
+        *,
+        secure: bool,
+        stream_id: int,
+    ) -> None:
+        super().__init__(
+            connection.app,
+            connection.config,
+            connection.context,
+            Tasks(connection.nursery),
+            secure,
+            client,
+            server,
+            _unused,
+            stream_id,
+        )
+        self.wire = wire
+        self.connection = connection
+        self.inbox = Inbox(self._consumed)
+        self.plan: ResponsePlan | None = None
+        self.on_wire = False
+        """Something of the answer is on the wire."""
+        self.left_to_send: int | None = None
+        """Bytes until the Content-Length that the app gave."""
+        self.uncredited = 0
+        """HTTP/2: bytes that the app took and the client has not been given back."""
+        self._trailers = False
+        self._asked = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    # ---- from the connection
+
+    def begin(self, request: Request, extensions: dict[str, dict[Any, Any]]) -> None:
+        """Make the scope and start the app."""
+        path, _, query = request.raw_path.partition(b"?")
+        self.scope = {
+            "type": "http",
+            "asgi": {"spec_version": "2.4", "version": "3.0"},
+            "http_version": request.http_version,
+            "method": request.method,
+            "scheme": self.scheme,
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": self.config.root_path,
+            "headers": request.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": request.state,
+            "extensions": {
+                "http.request.target": {"target": request.raw_path},
+                "http.disconnect": {"subscribe": self.subscribe},
+                **extensions,
+            },
+        }
+        self.connection.nursery.start_soon(self._run)
+
+    def client_left(self) -> None:
+        """The client is gone. Nothing happens when the answer is complete."""
+        if self.closed or self.state is ASGIHTTPState.CLOSED:
+            return
+        self.closed = True
+        self.inbox.leave()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 -- the app's code; the others must still be told
+                self.connection.nursery.start_soon(self.config.log.error, "A disconnect callback failed: %r", error)
+
+    def complete(self) -> None:
+        """The answer is whole, as far as the wire is concerned."""
+        self.state = ASGIHTTPState.CLOSED
+        self._callbacks.clear()
+        self.inbox.leave()
+
+    def _consumed(self, size: int) -> None:
+        self.wire.consumed(self, size)
+
+    # ---- from the app
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """The ``http.disconnect`` extension, see the package."""
+        if self.closed:
+            callback()
+        elif self.state is not ASGIHTTPState.CLOSED:
+            self._callbacks.append(callback)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The app's ``receive``."""
+        if not self._asked:
+            self._asked = True
+            if not self.closed and not self.on_wire:
+                try:
+                    await self.wire.invite_body(self)
+                except ClientGone:
+                    self.client_left()
+        return await self.inbox.get()
+
+    async def app_send(self, message: Any) -> None:
+        """The app's ``send``. Raises ClientGone (an OSError) when the client has left, ValueError for a response that
+        cannot be sent as it is, UnexpectedMessageError out of turn."""
+        kind = message["type"]
+        if self.closed:
+            raise ClientGone("the client has left")
+        if kind == "http.response.body" and self.state is ASGIHTTPState.RESPONSE:
+            await self._send_body(bytes(message.get("body", b"")), end=not message.get("more_body", False))
+        elif kind == "http.response.start" and self.state is ASGIHTTPState.REQUEST:
+            self.plan = plan_response(self.scope["method"], int(message["status"]), message.get("headers", ()))
+            self._trailers = bool(message.get("trailers", False))
+            self.left_to_send = None if self.plan.bodiless else self.plan.length
+            self.state = ASGIHTTPState.RESPONSE
+        elif kind == "http.response.trailers" and self.state is ASGIHTTPState.TRAILERS:
+            trailers = plan_response("GET", 200, message.get("headers", ())).headers
+            await self.wire.send_trailers(self, trailers)
+        else:
+            raise UnexpectedMessageError(self.state, kind)
+
+    async def _send_body(self, data: bytes, *, end: bool) -> None:
+        assert self.plan is not None  # noqa: S101 -- RESPONSE comes with a plan
+        if self.plan.bodiless:
+            data = b""
+        if self.left_to_send is not None:
+            self.left_to_send -= len(data)
+            if self.left_to_send < 0 or (end and self.left_to_send > 0):
+                word = "longer" if self.left_to_send < 0 else "shorter"
+                self.abandon()
+                raise ValueError(f"the body is {word} than its Content-Length")
+        if end and self._trailers:
+            self.state = ASGIHTTPState.TRAILERS
+            end = False
+        if self.on_wire:
+            await self.wire.send_body(self, data, end=end)
+        else:
+            self.on_wire = True
+            await self.wire.respond(self, self.plan, data, end=end)
+
+    def abandon(self) -> None:
+        """Break off: reset or close, so that nobody takes what was sent for the whole."""
+        if not self.closed and self.state is not ASGIHTTPState.CLOSED:
+            self.closed = True
+            self._callbacks.clear()
+            self.inbox.leave()
+            self.wire.abandon(self)
+
+    async def _run(self) -> None:
+        try:
+            await self.app(self.scope, self.receive, self.app_send, trio.to_thread.run_sync, trio.from_thread.run)
+        except BaseException as error:
+            # Whatever an app raises is the end of one exchange, and of no more.
+            fatal = fatal_part(error)
+            if fatal is not error and not all(isinstance(leaf, ClientGone) for leaf in leaves(error)):
+                await self.config.log.exception("The app failed")
+            if fatal is not None:
+                self.abandon()
+                raise fatal from None
+            await self._finish()
+        else:
+            await self._finish()
+        finally:
+            self.wire.app_ended(self)
+
+    async def _finish(self) -> None:
+        if self.closed or self.state is ASGIHTTPState.CLOSED:
+            return
+        if self.on_wire:
+            self.abandon()
+            return
+        # The app has said nothing that reached the client: that is ours to say.
+        self.on_wire = True
+        plan = plan_response(self.scope["method"], 500, [(b"content-length", b"0")])
+        try:
+            await self.wire.respond(self, plan, b"", end=True)
+        except ClientGone:
+            self.client_left()
