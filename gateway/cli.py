@@ -38,9 +38,10 @@ def version() -> None:
 @main.command()
 def serve() -> None:
     """Run, configured by the environment."""
+    settings = _settings()
+
     from gateway import serving
 
-    settings = _settings()
     try:
         serving.run(settings)
     except serving.CannotListen as error:
@@ -130,7 +131,9 @@ def healthcheck() -> None:
         connection.request("GET", "/health")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        _fail(f"unhealthy: no answer from port {port} ({error or type(error).__name__})")
+        _fail(f"unhealthy: no answer from port {port} ({str(error) or type(error).__name__})")
+    finally:
+        connection.close()
     if status != http.HTTPStatus.OK:
         _fail(f"unhealthy: {status}")
     click.echo("healthy")
