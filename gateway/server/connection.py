@@ -86,11 +86,17 @@ class Connection(TCPServer):
         async with trio.open_nursery() as self.nursery:
             self.protocol = Protocols(self, client, server, secure=secure, alpn=alpn)
             await self.protocol.initiate()
-            with self.clock:
-                await self._read_data()
-            if self.clock.cancelled_caught and not self.gone:
-                await self.protocol.timed_out()
+            while await self._read_until_clock() and await self.protocol.timed_out():
+                pass
             self.lose()
+
+    async def _read_until_clock(self) -> bool:
+        """Read until the client has left (false) or the clock has run out (true)."""
+        clock = self.clock
+        with clock:
+            await self._read_data()
+        self.clock = trio.CancelScope()
+        return clock.cancelled_caught and not self.gone
 
     async def _read_data(self) -> None:
         while not self.gone:

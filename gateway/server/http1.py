@@ -105,10 +105,12 @@ class Http1(H11Protocol):
         if self.stream is not None:
             self.stream.client_left()
 
-    async def timed_out(self) -> None:
+    async def timed_out(self) -> bool:
         """Idle: just close. In the middle of a head: 408 (RFC 9110 section 15.5.9)."""
-        if self._buffer and self.stream is None and not self._lingering:
-            await self._answer_refusal(408)
+        if self._lingering or not self._buffer:
+            return False
+        await self._answer_refusal(408)
+        return True
 
     def prepare_to_retire(self) -> None:
         """Answers that begin from now on say ``connection: close``; nothing else can be said in HTTP/1.1."""

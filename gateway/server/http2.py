@@ -8,6 +8,7 @@ per connection, the sender, carries what has gathered to the socket. So nothing 
 send waits, holding its own data. And no two tasks ever write.
 """
 
+import contextlib
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -131,16 +132,15 @@ class Http2(H2Protocol):
         self._room.unpark_all()
         self._sender.unpark_all()
 
-    async def timed_out(self) -> None:
+    async def timed_out(self) -> bool:
         """Idle for too long: say so, as RFC 9113 section 6.8 asks, and close."""
         if not self._lingering:
             self._say_goaway(self.connection.highest_inbound_stream_id)
             data = b"".join(self._outgoing)
             self._outgoing.clear()
-            try:
+            with contextlib.suppress(ClientGone):
                 await self.link.write(data)
-            except ClientGone:
-                return
+        return False
 
     def prepare_to_retire(self) -> None:
         """Tell the client to open its next streams elsewhere, and serve what is under way (RFC 9113 section 6.8)."""

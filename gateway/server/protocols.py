@@ -53,9 +53,9 @@ class Protocols(ProtocolWrapper):
         """The connection is gone: tell the apps."""
         self.protocol.client_left()
 
-    async def timed_out(self) -> None:
-        """The clock that the protocol had set has run out. The connection is closed after this."""
-        await self.protocol.timed_out()
+    async def timed_out(self) -> bool:
+        """The clock that the protocol had set has run out. True: it has set another; else the connection is closed."""
+        return await self.protocol.timed_out()
 
     def prepare_to_retire(self) -> None:
         """See Drainable."""
