@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from gateway.errors import GatewayError, Phase
+from gateway.errors import GatewayError, MethodNotAllowed, Phase
 
 RETRY_AFTER = b"1"
 """Seconds (RFC 9110 section 10.2.3). Short: what is not reachable now may be back in a moment, and we hold no queue."""
@@ -60,6 +60,8 @@ def explain(  # noqa: PLR0913 -- the parts of one answer, all by name
     ]
     if failure.status == 503:
         headers.append((b"retry-after", RETRY_AFTER))
+    if isinstance(failure, MethodNotAllowed):
+        headers.append((b"allow", failure.allow))
     return Answer(failure.status, headers, body)
 
 

@@ -21,8 +21,6 @@ from typing import Any
 
 import trio
 from quart import Quart, Response, jsonify, request
-from werkzeug.exceptions import HTTPException
-from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowedByQuart
 
 from gateway import __version__, answers, headers, openapi
 from gateway.clocks import ExchangeClock
@@ -144,7 +142,8 @@ class Entry:
             await trio.lowlevel.checkpoint()
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        await self._quart({**exchange.scope, "gateway.exchange": exchange}, tell, hear)
+        await self._quart(exchange.scope, tell, hear)
+        refuse_what_quart_refused(said[0])
         for message in said:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
@@ -216,9 +215,21 @@ class Entry:
                 timings_ms=answers.milliseconds(exchange.clock.timings(now)),
                 cause=Cause.OK if failure is None else failure.cause,
                 phase=None if failure is None else failure.phase,
-                error=None if failure is None else failure.detail or failure.message,
+                error=None if failure is None else why(failure),
             )
         )
+
+
+def refuse_what_quart_refused(start: Message) -> None:
+    """Turn Quart's own error answers, which are HTML, into failures of ours."""
+    match start["status"]:
+        case 404:
+            raise NoRoute("the gateway has no such endpoint")
+        case 405:
+            allow = next(value for name, value in start["headers"] if name.lower() == b"allow")
+            raise MethodNotAllowed("this endpoint does not take the method", allow=allow)
+        case 500:
+            raise Internal("the gateway failed; its log tells why")
 
 
 def raw_target(scope: Scope) -> bytes:
@@ -233,6 +244,11 @@ def raw_target(scope: Scope) -> bytes:
 def path_of(scope: Scope) -> str:
     """The path as it came, for the log and for answers: without the query, which may hold what should not be kept."""
     return str(raw_target(scope).partition(b"?")[0].decode("latin-1"))
+
+
+def why(failure: GatewayError) -> str:
+    """The reason as the log tells it: with what the answer had to leave out."""
+    return failure.message if failure.detail is None else f"{failure.message} ({failure.detail})"
 
 
 def level_of(failure: GatewayError | None) -> str:
@@ -252,7 +268,7 @@ def register(app: Quart, gateway: Gateway) -> None:  # noqa: C901 -- a list of r
                 "name": route.service,
                 "prefix": route.prefix.decode("ascii"),
                 "status": "configured",
-                "health": verdict_facts(gateway.verdict(route.service, now), gateway.wall, now),
+                "health": verdict_facts(gateway.verdict(route.service, now), gateway.wall),
             }
             for route in gateway.routes.routes
         ]
@@ -293,39 +309,19 @@ def register(app: Quart, gateway: Gateway) -> None:  # noqa: C901 -- a list of r
     async def openapi_document() -> Response:
         return jsonify(openapi.document(__version__))
 
-    @app.errorhandler(HTTPException)
-    async def refused(error: HTTPException) -> Response:
-        failure: GatewayError = NoRoute("the gateway has no such endpoint")
-        if error.code == 405:
-            failure = MethodNotAllowed("this endpoint does not take the method")
-        exchange: Exchange = request.scope["gateway.exchange"]  # type: ignore[typeddict-item] # set by Entry
-        answer = answers.explain(
-            failure,
-            path=path_of(exchange.scope),
-            timestamp=gateway.wall.iso(trio.current_time()),
-            request_id=exchange.request_id.decode("latin-1"),
-        )
-        response = Response(answer.body, answer.status)
-        for name, value in answer.headers:
-            if name != b"x-request-id":  # every answer of Quart's gets it
-                response.headers[name.decode("ascii")] = value.decode("latin-1")
-        if isinstance(error, MethodNotAllowedByQuart) and error.valid_methods:
-            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        return response
-
     @app.after_request
     async def never_stored(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         return response
 
 
-def verdict_facts(verdict: Verdict, wall: WallClock, now: float) -> dict[str, Any]:
+def verdict_facts(verdict: Verdict, wall: WallClock) -> dict[str, Any]:
     """A verdict as the endpoints tell it."""
     return {
         "state": verdict.state,
         "since": None if verdict.since is None else wall.iso(verdict.since),
         "checked_at": None if verdict.checked_at is None else wall.iso(verdict.checked_at),
-        "age_seconds": None if verdict.checked_at is None else round(now - verdict.checked_at, 3),
+        "age_seconds": None if verdict.age is None else round(verdict.age, 3),
         "latency_ms": None if verdict.latency is None else round(verdict.latency * 1000, 3),
         "last_error": verdict.last_error,
     }

@@ -99,6 +99,11 @@ class MethodNotAllowed(BadRequest):
     status = 405
     code = "method_not_allowed"
 
+    def __init__(self, message: str, *, allow: bytes) -> None:
+        super().__init__(message)
+        self.allow = allow
+        """The value of Allow, which RFC 9110 section 15.5.6 demands beside this status."""
+
 
 class NotImplementedMethod(BadRequest):
     """501: a method this gateway does not speak (CONNECT)."""
