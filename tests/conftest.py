@@ -1,8 +1,8 @@
 import pytest
 
-from gateway.testing.plugin import network
+from gateway.testing.plugin import each_network, network
 
-__all__ = ["network"]
+__all__ = ["each_network", "network"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

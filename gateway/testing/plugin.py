@@ -7,9 +7,17 @@ virtual time.
 import pytest
 
 from gateway.testing.network import MemoryNetwork
+from gateway.testing.sockets import SocketNetwork
 
 
 @pytest.fixture
 def network() -> MemoryNetwork:
     """Give an empty network in memory."""
     return MemoryNetwork()
+
+
+@pytest.fixture(params=[MemoryNetwork, SocketNetwork], ids=["memory", "sockets"])
+def each_network(request: pytest.FixtureRequest) -> MemoryNetwork | SocketNetwork:
+    """Run the test twice: in memory and over real sockets, where only real time passes."""
+    kind: type[MemoryNetwork | SocketNetwork] = request.param
+    return kind()
