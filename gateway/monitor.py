@@ -145,4 +145,4 @@ async def _ask(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> i
 
 def _in_words(failure: Exception) -> str:
     words = next(words for kind, words in _WORDS if isinstance(failure, kind))
-    return f"{words}: {why_no_connection(failure)}" if words is _NO_CONNECTION else words
+    return f"{words}: {why_no_connection(failure)}" if words == _NO_CONNECTION else words
