@@ -118,15 +118,7 @@ def test_only_what_connection_names_and_hop_by_hop_fields_are_missing_behind_the
     expected = [f for f in received if f[0].lower() not in HOP_BY_HOP and (f[0].lower() not in named or f[0] == b"Via")]
     sent = to_backend([HOST, *received])
     assert sent[: len(expected) + 1] == [HOST, *expected]
-    assert {name for name, _ in sent[len(expected) + 1 :]} <= {
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"x-forwarded-prefix",
-        b"via",
-        b"x-request-id",
-        b"te",
-    }
+    assert all(name.startswith(ADDED) for name, _ in sent[len(expected) + 1 :])
 
 
 # Hop-by-hop
@@ -147,16 +139,9 @@ def test_fields_that_connection_names_stop_both_ways() -> None:
 
 
 def test_connection_cannot_take_away_what_the_backend_must_be_able_to_trust() -> None:
-    names = [
-        b"Host",
-        b"Content-Length",
-        b"X-Forwarded-For",
-        b"X-Forwarded-Port",
-        b"Forwarded",
-        b"X-Real-IP",
-        b"Via",
-        b"X-Request-ID",
-    ]
+    names = b"""
+        Host Content-Length X-Forwarded-For X-Forwarded-Port Forwarded X-Real-IP Via X-Request-ID
+    """.split()
     received = [
         (b"Connection", b", ".join(names)),
         (b"Host", b"gateway.example"),
@@ -318,22 +303,7 @@ def test_host_that_names_a_host_is_taken(host: bytes) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    [
-        b"",
-        b":80",
-        b"a b",
-        b"a,b",
-        b"a/b",
-        b"a@b",
-        b"a:b",
-        b"a:1:2",
-        b"::1",
-        b"[::1",
-        b"::1]",
-        b"b\xc3\xbccher",
-        b'a"b',
-        b"a;b",
-    ],
+    [b"", b"a b", b"b\xc3\xbccher", *b':80 a,b a/b a@b a:b a:1:2 ::1 [::1 ::1] a"b a;b'.split()],
 )
 def test_host_that_names_no_host_is_refused(host: bytes) -> None:
     with pytest.raises(BadRequest, match="malformed Host"):
@@ -392,16 +362,10 @@ def test_peer_without_an_address_and_route_without_a_prefix_are_not_told_of() ->
 
 @pytest.mark.parametrize(
     "name",
-    [
-        b"X_Forwarded_For",
-        b"x-forwarded_for",
-        b"X.Forwarded.Host",
-        b"X_Real_IP",
-        b"X_Request_ID",
-        b"Content_Length",
-        b"TRANSFER_ENCODING",
-        b"x_forwarded_user",
-    ],
+    b"""
+        X_Forwarded_For x-forwarded_for X.Forwarded.Host X_Real_IP X_Request_ID Content_Length
+        TRANSFER_ENCODING x_forwarded_user
+    """.split(),
 )
 def test_look_alike_is_dropped_a_trusted_proxys_too(name: bytes) -> None:
     for inbound in (STRANGER, PROXY):
@@ -509,19 +473,10 @@ def test_nobody_is_trusted_by_default() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        b"Content-Length",
-        b"Transfer-Encoding",
-        b"Host",
-        b"X-Forwarded-For",
-        b"x_forwarded_for",
-        b"X-Forwarded-Port",
-        b"Authorization",
-        b"Set-Cookie",
-        b"Content-Type",
-        b"Via",
-        b"TE",
-    ],
+    b"""
+        Content-Length Transfer-Encoding Host X-Forwarded-For x_forwarded_for X-Forwarded-Port Authorization
+        Set-Cookie Content-Type Via TE
+    """.split(),
 )
 def test_trailer_that_must_come_before_the_body_is_dropped(name: bytes) -> None:
     kept: Sequence[tuple[bytes, bytes]] = [(b"X-Checksum", b"1"), (b"x-checksum", b"2"), (b"ETag", b'"x"')]

@@ -52,23 +52,11 @@ def test_prefix_alone_becomes_the_upstream_prefix_alone(target: bytes, expected:
 
 @pytest.mark.parametrize(
     "target",
-    [
-        b"/",
-        b"/api",
-        b"/api/",
-        b"/api/service1x/y",
-        b"/api/service",
-        b"/api/Service1/y",
-        b"/API/service1/y",
-        b"//api/service1/y",
-        b"/api//service1/y",
-        b"/api/%73ervice1/y",
-        b"/api%2Fservice1/y",
-        b"/api/service1%2Fy",
-        b"/api/service1;a=b",
-        b"/x/../api/service1/y",
-        b"/?/api/service1",
-    ],
+    b"""
+        / /api /api/ /api/service1x/y /api/service /api/Service1/y /API/service1/y //api/service1/y
+        /api//service1/y /api/%73ervice1/y /api%2Fservice1/y /api/service1%2Fy /api/service1;a=b
+        /x/../api/service1/y /?/api/service1
+    """.split(),
 )
 @pytest.mark.requirement("FR-007")
 def test_target_that_no_prefix_begins_is_no_route(target: bytes) -> None:
@@ -114,17 +102,10 @@ def test_root_prefix_takes_everything_but_the_gateways_own() -> None:
 
 @pytest.mark.parametrize(
     "target",
-    [
-        b"/health",
-        b"/health?verbose",
-        b"/livez",
-        b"/readyz?verbose",
-        b"/api/gateway",
-        b"/api/gateway/status",
-        b"/api/gateway/nonsense",
-        b"http://gateway.example/health",
-        b"*",
-    ],
+    b"""
+        /health /health?verbose /livez /readyz?verbose /api/gateway /api/gateway/status
+        /api/gateway/nonsense http://gateway.example/health *
+    """.split(),
 )
 @pytest.mark.requirement("FR-006")
 def test_own_path_is_not_forwarded(target: bytes) -> None:
@@ -180,18 +161,9 @@ def test_target_without_dot_segments_goes_on_byte_for_byte(rest: bytes) -> None:
 
 @pytest.mark.parametrize(
     "rest",
-    [
-        b"/a/../b",
-        b"/a/..",
-        b"/a/../",
-        b"/./a",
-        b"/.",
-        b"/a/%2e%2E/b",
-        b"/a/.%2e/b",
-        b"/a/%252e%252e/b",
-        b"/a/b/../../c",
-        b"/a/..;x=y/b",
-    ],
+    b"""
+        /a/../b /a/.. /a/../ /./a /. /a/%2e%2E/b /a/.%2e/b /a/%252e%252e/b /a/b/../../c /a/..;x=y/b
+    """.split(),
 )
 def test_dot_segments_that_stay_inside_go_on_as_sent(rest: bytes) -> None:
     assert upstream(b"/api/service1" + rest) == b"/api" + rest
@@ -227,46 +199,13 @@ def test_plain_dot_segments_pass_exactly_when_they_never_climb_out(segments: lis
 
 @pytest.mark.parametrize(
     "rest",
-    [
-        b"/..",
-        b"/../",
-        b"/../service2/x",
-        b"/../service1/x",
-        b"/../../x",
-        b"/./../x",
-        b"/a/../../x",
-        b"/a/../../service1/x",
-        b"//../x",
-        b"/a//../../x",
-        b"/%2e%2e/x",
-        b"/%2E%2e/x",
-        b"/.%2e/x",
-        b"/%2e./x",
-        b"/a/%2e%2e/%2e%2e/x",
-        b"/%252e%252e/x",
-        b"/%25252e%25252e/x",
-        b"/%%32%65%%32%65/x",
-        b"/..\\x",
-        b"/\\..\\x",
-        b"/a\\..\\..\\x",
-        b"/..%5cx",
-        b"/%5c..%5cx",
-        b"/..%2fx",
-        b"/%2e%2e%2fx",
-        b"/..%252fx",
-        b"/a%2f../../x",
-        b"/a%2Fb/../../x",
-        b"/a\\b/../../x",
-        b"/a%5Cb/%2e%2e/x",
-        b"/..;/x",
-        b"/..;a=b/x",
-        b"/%2e%2e;/x",
-        b"/..%3b/x",
-        b"/..%00/x",
-        b"/..%20/x",
-        b"/..%3fx/y",
-        b"/..%23",
-    ],
+    rb"""
+        /.. /../ /../service2/x /../service1/x /../../x /./../x /a/../../x /a/../../service1/x //../x
+        /a//../../x /%2e%2e/x /%2E%2e/x /.%2e/x /%2e./x /a/%2e%2e/%2e%2e/x /%252e%252e/x /%25252e%25252e/x
+        /%%32%65%%32%65/x /..\x /\..\x /a\..\..\x /..%5cx /%5c..%5cx /..%2fx /%2e%2e%2fx /..%252fx
+        /a%2f../../x /a%2Fb/../../x /a\b/../../x /a%5Cb/%2e%2e/x /..;/x /..;a=b/x /%2e%2e;/x /..%3b/x
+        /..%00/x /..%20/x /..%3fx/y /..%23
+    """.split(),
 )
 def test_path_that_some_server_reads_as_outside_is_refused(rest: bytes) -> None:
     with pytest.raises(BadRequest):
@@ -275,19 +214,13 @@ def test_path_that_some_server_reads_as_outside_is_refused(rest: bytes) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    [
-        b"/api/service1/x/../admin/v2",
-        b"/api/service1/./admin/v2/y",
-        b"/api/service1/admin/./v2/y",
-        b"/api/service1/admin/x/%2e%2e/v2",
-        b"/api/service1/x/%2e%2e/%61dmin/v2",
-        b"/api/service1/.//admin/v2",
-        b"/api/service1/admin//../v2",
-        b"/api/service1/x/..;/admin/v2/%252e%252e",
-        b"/api/service1/x/%2e%2e/admin/v2/y/%252e%252e/%2e%2e",
-        b"/api/service1/a/b/..;x/../c",
-        b"/api/service1/admin/v2/../x",
-    ],
+    b"""
+        /api/service1/x/../admin/v2 /api/service1/./admin/v2/y /api/service1/admin/./v2/y
+        /api/service1/admin/x/%2e%2e/v2 /api/service1/x/%2e%2e/%61dmin/v2 /api/service1/.//admin/v2
+        /api/service1/admin//../v2 /api/service1/x/..;/admin/v2/%252e%252e
+        /api/service1/x/%2e%2e/admin/v2/y/%252e%252e/%2e%2e /api/service1/a/b/..;x/../c
+        /api/service1/admin/v2/../x
+    """.split(),
 )
 def test_dot_segments_that_lead_to_another_service_are_refused(target: bytes) -> None:
     with pytest.raises(BadRequest):
