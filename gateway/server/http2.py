@@ -84,6 +84,8 @@ class Http2(H2Protocol):
         """Apps that wait for a window or for the socket."""
         self._running = 0
         """Apps that have not ended, those of streams that are gone included."""
+        self._newest = 0
+        """The highest stream that was looked at. h2 knows of later ones: it reads ahead of the events it gives."""
         self._last_accepted = ANY_STREAM
         """Streams beyond this one are refused: we have said GOAWAY."""
         self._ending = False
@@ -135,7 +137,7 @@ class Http2(H2Protocol):
     async def timed_out(self) -> bool:
         """Idle for too long: say so, as RFC 9113 section 6.8 asks, and close."""
         if not self._lingering:
-            self._say_goaway(self.connection.highest_inbound_stream_id)
+            self._say_goaway(self._newest)
             data = b"".join(self._outgoing)
             self._outgoing.clear()
             with contextlib.suppress(ClientGone):
@@ -150,13 +152,13 @@ class Http2(H2Protocol):
         """GOAWAY with the last stream that is served; close when it is done."""
         if not self._ending:
             self._ending = True
-            self._last_accepted = self.connection.highest_inbound_stream_id
+            self._last_accepted = self._newest
             self._say_goaway(self._last_accepted)
 
     def _fail(self, code: ErrorCodes | None = None) -> None:
         """The client broke the protocol beyond repair. With ``code``, GOAWAY is ours to write; else h2 has done it."""
         if code is not None:
-            self._say_goaway(self.connection.highest_inbound_stream_id, code)
+            self._say_goaway(self._newest, code)
         self._gather()
         self._ending = True
         self._lingering = True
@@ -207,7 +209,7 @@ class Http2(H2Protocol):
                 await self._sender.park()
 
     def _end(self) -> None:
-        if self.connection.highest_inbound_stream_id or self._lingering:
+        if self._newest or self._lingering:
             self._lingering = True
             self.link.linger()
         else:
@@ -241,6 +243,7 @@ class Http2(H2Protocol):
         if stream_id > self._last_accepted or self._too_many():
             self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
+        self._newest = stream_id
         self.keep_alive_requests += 1
         try:
             head = check_http2_head(event.headers)

@@ -12,6 +12,7 @@ import trustme
 from h2.config import H2Configuration
 from h2.settings import SettingCodes
 from hypercorn.config import Config
+from hyperframe.frame import Frame, GoAwayFrame
 
 from gateway.server import Limits, serve
 from gateway.testing.network import MemoryNetwork
@@ -80,13 +81,23 @@ class Seen:
         return int(dict(self.headers)[b":status"])
 
 
+class _PatientConnection(h2.connection.H2Connection):
+    """h2's, but a GOAWAY does not keep it from reading the answers to what it has asked already."""
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[h2.events.Event]]:
+        event = h2.events.ConnectionTerminated()
+        event.error_code = frame.error_code
+        event.last_stream_id = frame.last_stream_id
+        return [], [event]
+
+
 class Http2Client:
     """An HTTP/2 client that does what the test says and nothing else: it opens windows only where ``greedy``."""
 
     def __init__(self, stream: Any, *, greedy: bool = True, validate: bool = False, window: int | None = None) -> None:
         self.stream = stream
         self.greedy = greedy
-        self.h2 = h2.connection.H2Connection(
+        self.h2 = _PatientConnection(
             H2Configuration(
                 client_side=True,
                 header_encoding=None,
@@ -96,8 +107,13 @@ class Http2Client:
         )
         self.window = window
         self.seen: dict[int, Seen] = {}
-        self.goaway: h2.events.ConnectionTerminated | None = None
+        self.goaways: list[h2.events.ConnectionTerminated] = []
         self.closed = False
+
+    @property
+    def goaway(self) -> h2.events.ConnectionTerminated | None:
+        """The last one."""
+        return self.goaways[-1] if self.goaways else None
 
     async def start(self) -> "Http2Client":
         if self.window is not None:
@@ -166,7 +182,7 @@ class Http2Client:
             case h2.events.StreamReset():
                 self.seen[event.stream_id].reset = int(event.error_code)
             case h2.events.ConnectionTerminated():
-                self.goaway = event
+                self.goaways.append(event)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
