@@ -258,7 +258,7 @@ def level_of(failure: GatewayError | None) -> str:
     return "ERROR" if failure.cause is Cause.INTERNAL else "WARNING"
 
 
-def register(app: Quart, gateway: Gateway) -> None:  # noqa: C901 -- a list of routes, not a flow
+def register(app: Quart, gateway: Gateway) -> None:
     """Declare the gateway's own routes on the Quart app."""
 
     def services_now() -> list[dict[str, Any]]:
