@@ -23,7 +23,6 @@ import trio
 from gateway.server.failures import plain_errors
 from gateway.testing.network import Network
 from gateway.testing.peer import Peer, PeerGoneError, Request
-from gateway.testing.sockets import AnyStream
 
 HEAD_ENDS = b"\r\n\r\n"
 
@@ -35,7 +34,7 @@ class UnexpectedConnectionError(AssertionError):
 class Connection(Peer):
     """One connection to a backend, in the hands of its script."""
 
-    def __init__(self, stream: AnyStream, number: int) -> None:
+    def __init__(self, stream: trio.abc.Stream, number: int) -> None:
         super().__init__(stream)
         self.number = number
         """0 for the backend's first connection."""

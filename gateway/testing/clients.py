@@ -17,7 +17,6 @@ import trio
 from gateway.testing import sockets
 from gateway.testing.network import Network
 from gateway.testing.peer import Peer, Response
-from gateway.testing.sockets import AnyStream
 
 HEAD_ENDS = b"\r\n\r\n"
 
@@ -25,7 +24,7 @@ HEAD_ENDS = b"\r\n\r\n"
 class _Stream(httpcore.AsyncNetworkStream):
     """A stream of the kit, as httpcore wants it. Its timeouts run on trio's clock, as everything here."""
 
-    def __init__(self, stream: AnyStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface

@@ -11,7 +11,7 @@ from typing import Self
 import trio
 
 from gateway.testing import sockets
-from gateway.testing.sockets import AnyStream
+from gateway.testing.streams import Address
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -97,8 +97,11 @@ class Peer:
     Everything here waits as long as it takes: who wants a deadline sets one round it.
     """
 
-    def __init__(self, stream: AnyStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
+        self.local_address: Address
+        self.remote_address: Address | None
+        self.local_address, self.remote_address = sockets.addresses(stream)
         self.arrivals: list[tuple[float, bytes]] = []
         """What arrived: ``trio.current_time()``, and the bytes."""
         self.gone_at: float | None = None

@@ -4,6 +4,8 @@ What never lives here: behaviour. pytest-trio gives ``autojump_clock``; a test t
 virtual time.
 """
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from gateway.testing.network import MemoryNetwork
@@ -17,7 +19,9 @@ def network() -> MemoryNetwork:
 
 
 @pytest.fixture(params=[MemoryNetwork, SocketNetwork], ids=["memory", "sockets"])
-def each_network(request: pytest.FixtureRequest) -> MemoryNetwork | SocketNetwork:
+async def each_network(request: pytest.FixtureRequest) -> AsyncIterator[MemoryNetwork | SocketNetwork]:
     """Run the test twice: in memory and over real sockets, where only real time passes."""
-    kind: type[MemoryNetwork | SocketNetwork] = request.param
-    return kind()
+    network: MemoryNetwork | SocketNetwork = request.param()
+    yield network
+    if isinstance(network, SocketNetwork):
+        network.close()

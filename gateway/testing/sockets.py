@@ -16,8 +16,8 @@ import trio
 from gateway.testing.network import Network, refused
 from gateway.testing.streams import Address, MemoryStream, address_text
 
-Carrier: TypeAlias = "MemoryStream | trio.SocketStream"
-AnyStream: TypeAlias = "Carrier | trio.SSLStream[MemoryStream] | trio.SSLStream[trio.SocketStream]"
+Carrier: TypeAlias = MemoryStream | trio.SocketStream
+"""What carries the bytes of every stream that is made here."""
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """``SO_LINGER`` on, for 0 seconds: close() sends RST."""
@@ -35,8 +35,9 @@ class SocketNetwork(Network[trio.SocketStream]):
         self._listeners: dict[Address, trio.SocketListener] = {}
 
     def __repr__(self) -> str:
-        lines = [f"<SocketNetwork: {len(self._listeners)} listeners>"]
-        lines += [f"  {address_text(name)} at {address_text(self.real_address(*name))}" for name in self._listeners]
+        real = {name: listener.socket for name, listener in self._listeners.items() if listener.socket.fileno() >= 0}
+        lines = [f"<SocketNetwork: {len(real)} listeners>"]
+        lines += [f"  {address_text(name)} at {address_text(sock.getsockname())}" for name, sock in real.items()]
         return "\n".join(lines)
 
     def listen(self, host: str, port: int = 0, *, backlog: int = 4096) -> trio.SocketListener:
@@ -60,6 +61,11 @@ class SocketNetwork(Network[trio.SocketStream]):
         name: Address = listener.socket.getsockname()
         return name
 
+    def close(self) -> None:
+        """Close every listener."""
+        for listener in self._listeners.values():
+            listener.socket.close()
+
     async def _reach(self, address: Address, source: str) -> trio.SocketStream:
         host, port = self.real_address(*address)
         if host != "127.0.0.1":
@@ -67,12 +73,26 @@ class SocketNetwork(Network[trio.SocketStream]):
         return await trio.open_tcp_stream(host, port, local_address=source)
 
 
-def carrier(stream: AnyStream) -> Carrier:
-    """The stream that carries the bytes: below TLS where there is TLS."""
-    return stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+def carrier(stream: trio.abc.Stream) -> Carrier:
+    """Find the stream that carries the bytes: below TLS where there is TLS. :raises TypeError: not one of this kit."""
+    below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if not isinstance(below, MemoryStream | trio.SocketStream):
+        raise TypeError(f"{below!r} is neither in memory nor a socket")
+    return below
 
 
-def close(stream: AnyStream) -> None:
+def addresses(stream: trio.abc.Stream) -> tuple[Address, Address | None]:
+    """Tell the stream's own address and the other end's, which is None where a socket has lost it already."""
+    below = carrier(stream)
+    if isinstance(below, MemoryStream):
+        return below.local_address, below.remote_address
+    try:
+        return below.socket.getsockname(), below.socket.getpeername()
+    except OSError:
+        return below.socket.getsockname(), None
+
+
+def close(stream: trio.abc.Stream) -> None:
     """Close at once, without a TLS goodbye. What was sent still arrives; bytes left unread make it a reset."""
     below = carrier(stream)
     if isinstance(below, trio.SocketStream):
@@ -81,7 +101,7 @@ def close(stream: AnyStream) -> None:
         below.close()
 
 
-def reset(stream: AnyStream) -> None:
+def reset(stream: trio.abc.Stream) -> None:
     """Close at once with a RST."""
     below = carrier(stream)
     if isinstance(below, MemoryStream):
@@ -91,7 +111,7 @@ def reset(stream: AnyStream) -> None:
         below.socket.close()
 
 
-async def wait_for_hangup(stream: AnyStream) -> None:
+async def wait_for_hangup(stream: trio.abc.Stream) -> None:
     """Return once the other end has ended, closed or reset, even behind bytes that nobody has read.
 
     Over sockets this needs epoll, and the kernel tells only what has arrived: a FIN behind a full buffer has not.
