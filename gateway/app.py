@@ -65,7 +65,7 @@ def create_app(  # noqa: C901 -- wiring: what looks like branches is the list of
         sink, _writer = open_log(log_format=settings.log_format, level=settings.log_level, timestamp=timestamp)
     gateway = Gateway(
         routes=RouteTable(
-            Route(service.name, service.prefix.encode("ascii"), service.upstream_prefix.encode("ascii"))
+            Route(service.name, service.prefix.encode("ascii"), service.upstream_path.encode("ascii"))
             for service in settings.services
         ),
         upstreams={},

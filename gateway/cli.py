@@ -70,9 +70,11 @@ def check(*, probe: bool) -> None:
     names = ", ".join(service.name for service in settings.services)
     click.echo(f"The configuration is good. Services: {names}.")
     if probe:
+        import trio
+
         from gateway import serving
 
-        verdicts = serving.probe(settings)
+        verdicts = trio.run(serving.probe, settings)
         width = max(map(len, verdicts))
         for service in settings.services:
             click.echo(f"{service.name:<{width}}  {_told(verdicts[service.name])}")
