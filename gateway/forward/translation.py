@@ -1,8 +1,5 @@
 """What a transport raised, in our own words: the table at the border to foreign exceptions."""
 
-import os
-import socket
-import ssl
 from typing import Any
 
 import httpx
@@ -17,6 +14,7 @@ from gateway.errors import (
     ConnectTimeout,
     GatewayError,
 )
+from gateway.transport.reasons import why_no_connection
 
 _TRANSLATION: tuple[tuple[type[httpx.TransportError], type[GatewayError]], ...] = (
     (httpx.ConnectTimeout, ConnectTimeout),
@@ -35,27 +33,11 @@ def translate(error: httpx.TransportError) -> GatewayError:
     ours = next(ours for theirs, ours in _TRANSLATION if isinstance(error, theirs))
     failure: GatewayError
     if ours is ConnectFailed:
-        failure = ConnectFailed(f"no connection to the backend: {_why_no_connection(error)}", detail=str(error))
+        failure = ConnectFailed(f"no connection to the backend: {why_no_connection(error)}", detail=str(error))
     else:
         failure = ours(str(error) or "the transport failed")
     failure.__cause__ = error
     return failure
-
-
-def _why_no_connection(error: BaseException) -> str:
-    """The innermost reason, in words that hold no address."""
-    reason: BaseException | None = error
-    words = "it is unreachable"
-    while reason is not None:
-        match reason:
-            case socket.gaierror():
-                words = "its name does not resolve"
-            case ssl.SSLError():
-                words = "the TLS handshake failed"
-            case OSError(errno=int(number)):
-                words = os.strerror(number).lower()
-        reason = reason.exceptions[-1] if isinstance(reason, BaseExceptionGroup) else reason.__cause__
-    return words
 
 
 def first(group: BaseExceptionGroup[Any]) -> Any:
