@@ -104,6 +104,24 @@ def test_warning_leaves_the_configuration_good() -> None:
     assert result.stderr.startswith("warning: GATEWAY_TIMEUOT")
 
 
+@pytest.mark.parametrize(("status", "exit_code", "told"), [(200, 0, "up in "), (500, 1, "down in ")])
+def test_probe_asks_each_service_on_its_health_path(status: int, exit_code: int, told: str) -> None:
+    with answering(status) as port:
+        result = run("check", "--probe", env={"SERVICE1_URL": f"http://127.0.0.1:{port}"})
+    assert result.exit_code == exit_code
+    assert result.output.splitlines()[1].startswith(f"service1  {told}")
+
+
+def test_probe_of_a_service_that_is_not_there_is_told_beside_those_that_are() -> None:
+    with answering(200) as port:
+        env = {"SERVICE1_URL": f"http://127.0.0.1:{port}", "SERVICE10_URL": "http://127.0.0.1:1"}
+        result = run("check", "--probe", env=env)
+    assert result.exit_code == 1
+    _, up, down = result.output.splitlines()
+    assert up.startswith("service1   up in ")
+    assert down.startswith("service10  down: no connection")
+
+
 def test_routes_are_a_table() -> None:
     result = run("routes", env=GOOD)
     assert result.exit_code == 0
