@@ -4,12 +4,17 @@ What lives here: binding, TLS, accepting, and what happens when the process has 
 never will: what is said on a connection.
 """
 
+import contextlib
+import os
+import socket
+import stat
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 from typing import Any
 
 import trio
-from hypercorn.config import Config, Sockets
+from hypercorn.config import Config
 from hypercorn.utils import repr_socket_addr
 
 Listener = trio.abc.Listener[Any]
@@ -20,35 +25,93 @@ RETRY_AFTER = 0.1
 """Seconds until the next accept(2) after such an error."""
 
 
-def bind(config: Config) -> Sockets:
-    """The sockets that ``config`` names, bound and not yet listening. Raises OSError, and closes what it had opened."""
-    return config.create_sockets()
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A socket that is bound and does not listen yet."""
+
+    sock: socket.socket
+    secure: bool
 
 
-def close(sockets: Sockets) -> None:
-    """Close them all."""
-    for sock in (*sockets.secure_sockets, *sockets.insecure_sockets, *sockets.quic_sockets):
+def bind(config: Config) -> list[Bound]:
+    """The sockets that ``config`` names. Raises OSError, with nothing left open.
+
+    Hypercorn's ``create_sockets`` would leave the one open that failed.
+    """
+    secure = config.ssl_enabled
+    wanted = [(name, secure) for name in config.bind]
+    if secure:
+        wanted += [(name, False) for name in config.insecure_bind]
+    bound: list[Bound] = []
+    try:
+        for name, is_secure in wanted:
+            bound.append(Bound(_bind_one(name, config), is_secure))
+    except BaseException:
+        close(bound)
+        raise
+    return bound
+
+
+def _bind_one(name: str, config: Config) -> socket.socket:
+    """``host:port``, ``[v6]:port``, ``unix:/path`` or ``fd://N``, as Hypercorn writes them."""
+    if name.startswith("fd://"):
+        return socket.socket(fileno=int(name[5:]))
+    if name.startswith("unix:"):
+        return _bind_unix(name[5:], config)
+    host, _, port = name.rpartition(":")
+    if not port.isdigit():
+        host, port = name, "8000"
+    host = host.strip("[]")
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, int(port)))
+    except BaseException:
         sock.close()
+        raise
+    return sock
 
 
-def listen(sockets: Sockets, config: Config) -> tuple[list[Listener], list[str]]:
-    """Start to listen. Gives the listeners, TLS ones wrapped, and how each is addressed."""
+def _bind_unix(path: str, config: Config) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.remove(path)  # left behind by a process before this one
+    sock = socket.socket(socket.AF_UNIX)
+    umask = os.umask(config.umask) if config.umask is not None else None
+    try:
+        sock.bind(path)
+        if config.user is not None and config.group is not None:
+            os.chown(path, config.user, config.group)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        if umask is not None:
+            os.umask(umask)
+    return sock
+
+
+def close(bound: Sequence[Bound]) -> None:
+    """Close them all."""
+    for one in bound:
+        one.sock.close()
+
+
+def listen(bound: Sequence[Bound], config: Config) -> list[Listener]:
+    """Start to listen. TLS listeners are wrapped."""
     context = config.create_ssl_context()
     listeners: list[Listener] = []
-    binds = []
-    for secure, group in ((True, sockets.secure_sockets), (False, sockets.insecure_sockets)):
-        for sock in group:
-            sock.listen(config.backlog)
-            listener: Listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-            if secure:
-                listener = trio.SSLListener(listener, context, https_compatible=True)
-            listeners.append(listener)
-            binds.append(f"{'https' if secure else 'http'}://{repr_socket_addr(sock.family, sock.getsockname())}")
-    return listeners, binds
+    for one in bound:
+        one.sock.listen(config.backlog)
+        listener: Listener = trio.SocketListener(trio.socket.from_stdlib_socket(one.sock))
+        if one.secure and context is not None:
+            listener = trio.SSLListener(listener, context, https_compatible=True)
+        listeners.append(listener)
+    return listeners
 
 
 def describe(listeners: Sequence[Listener]) -> list[str]:
-    """How listeners that the caller brought are addressed."""
+    """How each of them is addressed, as a URL without a path."""
     binds = []
     for listener in listeners:
         scheme = "https" if isinstance(listener, trio.SSLListener) else "http"

@@ -41,7 +41,7 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
     On cancellation everything stops at once, requests in flight included.
     """
     limits = limits or Limits()
-    sockets = listening.bind(config) if listeners is None else None
+    bound = listening.bind(config) if listeners is None else []
     wrapped = ASGIWrapper(app)
     context = Context(limits)
     state: LifespanState = {}
@@ -55,14 +55,12 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
             try:
                 await lifespan.wait_for_startup()
             except BaseException:
-                if sockets is not None:
-                    listening.close(sockets)
+                listening.close(bound)
                 raise
             # 2. Listen.
-            if sockets is not None:
-                listeners, binds = listening.listen(sockets, config)
-            else:
-                binds = listening.describe(listeners or ())
+            if listeners is None:
+                listeners = listening.listen(bound, config)
+            binds = listening.describe(listeners)
             for bind in binds:
                 await config.log.info("Running on %s", bind)
 
@@ -74,7 +72,7 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
                         context.add(connection)
                         connections.start_soon(connection.run)
 
-                    for listener in listeners or ():
+                    for listener in listeners:
                         accepting.start_soon(listening.accept_from, listener, take, context.wait_for_room, config)
                     task_status.started(binds)
                     # 3. Serve.

@@ -237,7 +237,9 @@ async def test_app_that_says_nothing_is_a_500_and_the_connection_goes_on(start: 
     ("status", "headers"),
     [(200, [(b"x", b"a\r\nb: c")]), (200, [(b"x y", b"a")]), (200, [(b"content-length", b"x")]), (99, []), (101, [])],
 )
-async def test_answer_that_cannot_be_sent_is_a_500(start: Start, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+async def test_answer_that_cannot_be_sent_is_a_500(
+    start: Start, status: int, headers: list[tuple[bytes, bytes]]
+) -> None:
     async def wrong(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - ASGI
         assert scope["type"] == "http"
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -341,7 +343,9 @@ async def test_answer_without_reading_a_queued_body_does_not_deadlock(start: Sta
     assert (await client.answer())[0] == 413
 
 
-async def test_body_that_the_app_does_not_read_holds_the_client_back(start_in_memory: Start, autojump_clock: Any) -> None:  # noqa: ARG001
+async def test_body_that_the_app_does_not_read_holds_the_client_back(
+    start_in_memory: Start, autojump_clock: Any
+) -> None:  # noqa: ARG001
     read_on = trio.Event()
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
@@ -412,7 +416,9 @@ async def test_ambiguous_head_is_refused_and_the_connection_closed(start: Start,
     assert app.scopes == []
 
 
-@pytest.mark.parametrize("chunks", [b"x\r\n", b"3\nabc\n", b"-1\r\n", b"3\r\nabcd\r\n", b"3 ;\x01\r\n", b"0x3\r\nabc\r\n"])
+@pytest.mark.parametrize(
+    "chunks", [b"x\r\n", b"3\nabc\n", b"-1\r\n", b"3\r\nabcd\r\n", b"3 ;\x01\r\n", b"0x3\r\nabc\r\n"]
+)
 async def test_malformed_chunks_end_the_request_with_400(start: Start, chunks: bytes) -> None:
     client = await (await start(echo)).http1()
     await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + GET)
@@ -436,7 +442,9 @@ async def test_empty_lines_before_a_request_are_tolerated(start: Start) -> None:
 # ---- clocks
 
 
-async def test_idle_connection_is_closed_after_the_keep_alive_timeout(start_in_memory: Start, autojump_clock: Any) -> None:  # noqa: ARG001
+async def test_idle_connection_is_closed_after_the_keep_alive_timeout(
+    start_in_memory: Start, autojump_clock: Any
+) -> None:  # noqa: ARG001
     client = await (await start_in_memory(ok, limits=Limits(keep_alive_timeout=20))).http1()
     await client.send(GET)
     await client.answer()

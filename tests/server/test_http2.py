@@ -71,7 +71,9 @@ async def test_scope_says_what_came(start: Start) -> None:
         await ok(scope, receive, send)
 
     client = await (await start(app)).http2()
-    await client.answer(await client.request(b"get", b"/a%2Fb?", (b"x", b"1"), (b"cookie", b"a=1"), (b"cookie", b"b=2")))
+    await client.answer(
+        await client.request(b"get", b"/a%2Fb?", (b"x", b"1"), (b"cookie", b"a=1"), (b"cookie", b"b=2"))
+    )
     scope = scopes[0]
     assert scope["method"] == "get"
     assert scope["raw_path"] == b"/a%2Fb"
@@ -268,7 +270,8 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 -
 
 
 async def test_upload_is_stopped_half_a_second_after_the_early_answer(
-    start_in_memory: Start, autojump_clock: Any  # noqa: ARG001
+    start_in_memory: Start,
+    autojump_clock: Any,  # noqa: ARG001
 ) -> None:
     client = await (await start_in_memory(refuse)).http2()
     stream = await client.request(b"POST", end=False)
@@ -401,7 +404,9 @@ async def test_apps_of_reset_streams_are_bounded(start: Start) -> None:
 
 @pytest.mark.parametrize("frame", [PingFrame(0, b"12345678"), SettingsFrame(0)], ids=["PING", "SETTINGS"])
 async def test_client_that_asks_without_end_and_reads_nothing_is_held_back(
-    start_in_memory: Start, autojump_clock: Any, frame: PingFrame | SettingsFrame  # noqa: ARG001
+    start_in_memory: Start,
+    autojump_clock: Any,
+    frame: PingFrame | SettingsFrame,  # noqa: ARG001
 ) -> None:
     client = await (await start_in_memory(ok, limits=Limits(client_timeout=5))).http2()
     sent = 0

@@ -224,7 +224,8 @@ class Pourer:
 
 
 async def test_send_to_a_client_that_does_not_read_ends_at_the_client_timeout(
-    start_in_memory: Start, autojump_clock: Any  # noqa: ARG001
+    start_in_memory: Start,
+    autojump_clock: Any,  # noqa: ARG001
 ) -> None:
     app = Pourer()
     client = await (await start_in_memory(app, limits=Limits(client_timeout=7))).http1()
@@ -236,7 +237,8 @@ async def test_send_to_a_client_that_does_not_read_ends_at_the_client_timeout(
 
 
 async def test_client_that_reads_now_and_then_is_served_on(
-    start_in_memory: Start, autojump_clock: Any  # noqa: ARG001
+    start_in_memory: Start,
+    autojump_clock: Any,  # noqa: ARG001
 ) -> None:
     app = Pourer()
     client = await (await start_in_memory(app, limits=Limits(client_timeout=7))).http1()
@@ -251,7 +253,9 @@ async def test_client_that_reads_now_and_then_is_served_on(
 
 @pytest.mark.parametrize("tls", [False, True])
 async def test_client_timeout_over_real_sockets(
-    start: Start, certificates: tuple[str, str, ssl.SSLContext], tls: bool  # noqa: FBT001
+    start: Start,
+    certificates: tuple[str, str, ssl.SSLContext],
+    tls: bool,  # noqa: FBT001
 ) -> None:
     certificate, key, context = certificates
     app = Pourer()
@@ -267,7 +271,8 @@ async def test_client_timeout_over_real_sockets(
 
 
 async def test_send_that_the_app_cancels_half_way_ends_the_connection(
-    start_in_memory: Start, autojump_clock: Any  # noqa: ARG001
+    start_in_memory: Start,
+    autojump_clock: Any,  # noqa: ARG001
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - ASGI
         assert scope["type"] == "http"
@@ -285,7 +290,8 @@ async def test_send_that_the_app_cancels_half_way_ends_the_connection(
 
 
 async def test_http2_stream_whose_window_stays_shut_is_cut_and_its_neighbours_are_not(
-    start_in_memory: Start, autojump_clock: Any  # noqa: ARG001
+    start_in_memory: Start,
+    autojump_clock: Any,  # noqa: ARG001
 ) -> None:
     app = Pourer()
     client = await (await start_in_memory(app, limits=Limits(client_timeout=7))).http2(greedy=False, window=1000)
