@@ -166,7 +166,9 @@ def test_signal_ends_the_process_with_0_after_its_last_log_line(number: signal.S
     assert json.loads(out.splitlines()[-1])["message"] == "the gateway has stopped"
 
 
-def test_request_in_flight_is_finished_on_sigterm(tmp_path: Path) -> None:
+@contextmanager
+def in_flight(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], socket.socket, socket.socket]]:
+    """A process with one request in flight; gives it, the client's connection and the backend's."""
     port = free_port()
     with socket.create_server(("127.0.0.1", 0)) as backend:
         url = f"http://127.0.0.1:{backend.getsockname()[1]}"
@@ -177,20 +179,35 @@ def test_request_in_flight_is_finished_on_sigterm(tmp_path: Path) -> None:
                 client.sendall(b"GET /api/service1/slow HTTP/1.1\r\nHost: gateway\r\n\r\n")
                 while True:
                     connection, _ = backend.accept()
-                    if b"/api/slow" in connection.recv(65536):
-                        break
-                    connection.close()
-                process.send_signal(signal.SIGTERM)
-                with pytest.raises(subprocess.TimeoutExpired):
-                    process.wait(timeout=0.2)
-                with connection:
-                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
-                answer = b"".join(iter(partial(client.recv, 65536), b""))
-            assert answer.startswith(b"HTTP/1.1 200 ")
-            assert answer.endswith(b"done")
-            out, _ = process.communicate(timeout=10)
+                    with connection:
+                        if b"/api/slow" in connection.recv(65536):
+                            yield process, client, connection
+                            return
+
+
+def test_request_in_flight_is_finished_on_sigterm(tmp_path: Path) -> None:
+    with in_flight(tmp_path) as (process, client, backend):
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.2)
+        backend.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+        answer = b"".join(iter(partial(client.recv, 65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"done")
+        out, _ = process.communicate(timeout=10)
     assert process.returncode == 0
     assert json.loads(out.splitlines()[-1])["finished"] == 1
+
+
+def test_second_interrupt_does_not_wait_for_requests_in_flight(tmp_path: Path) -> None:
+    with in_flight(tmp_path) as (process, _client, _backend):
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.2)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    assert process.returncode == 1
+    assert err.strip() == "Aborted!"
 
 
 def test_port_in_use_is_one_line_and_exit_1(tmp_path: Path) -> None:
@@ -202,8 +219,7 @@ def test_port_in_use_is_one_line_and_exit_1(tmp_path: Path) -> None:
     assert (process.returncode, out, err) == (1, "", f"GATEWAY_PORT: {port} is in use on 127.0.0.1\n")
 
 
-@pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
-def test_tls_offers_both_protocols(protocol: str, tmp_path: Path) -> None:
+def test_tls_offers_both_protocols(tmp_path: Path) -> None:
     authority = trustme.CA()
     leaf = authority.issue_cert("gateway.example")
     leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
@@ -217,11 +233,12 @@ def test_tls_offers_both_protocols(protocol: str, tmp_path: Path) -> None:
     }
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    context.set_alpn_protocols([protocol])
     with started(env, tmp_path) as process:
         wait_until_running(process)
-        with (
-            socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
-            context.wrap_socket(plain, server_hostname="gateway.example") as client,
-        ):
-            assert client.selected_alpn_protocol() == protocol
+        for protocol in ("h2", "http/1.1"):
+            context.set_alpn_protocols([protocol])
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+                context.wrap_socket(plain, server_hostname="gateway.example") as client,
+            ):
+                assert client.selected_alpn_protocol() == protocol
