@@ -98,9 +98,6 @@ class _NetworkBackend(httpcore.AsyncNetworkBackend):
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
 
-    async def sleep(self, seconds: float) -> None:
-        await trio.sleep(seconds)
-
 
 class _Upload(httpx.AsyncByteStream):
     """A request's body that can be closed before its end.

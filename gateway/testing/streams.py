@@ -20,13 +20,9 @@ So a reader behind a failed write sees ``b""``: whoever takes that for a clean e
 
 import operator
 from collections.abc import Callable
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import trio
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Address: TypeAlias = tuple[str, int]
 """Host name or IP, and port: what ``getsockname`` says of a socket."""
@@ -44,15 +40,13 @@ class _Guard:
         self._doing = doing
         self._held = False
 
-    @contextmanager
-    def held(self) -> "Iterator[None]":
+    def __enter__(self) -> None:
         if self._held:
             raise trio.BusyResourceError(f"another task is currently {self._doing} this stream")
         self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
+
+    def __exit__(self, *_exc: object) -> None:
+        self._held = False
 
 
 class _Direction:
@@ -160,7 +154,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         :raises trio.BrokenResourceError: the other end is closed or was reset.
         :raises trio.BusyResourceError: another task is sending.
         """
-        with self._sending.held(), memoryview(data).cast("B") as view:
+        with self._sending, memoryview(data).cast("B") as view:
             self._check_open()
             if self._eof_sent:
                 raise trio.ClosedResourceError("can't send data after sending EOF")
@@ -182,7 +176,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         :raises trio.ClosedResourceError: closed here, before or meanwhile.
         :raises trio.BusyResourceError: another task is sending.
         """
-        with self._sending.held():
+        with self._sending:
             self._check_open()
             await self._wait_writable()
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -193,7 +187,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         :raises trio.ClosedResourceError: closed here.
         :raises trio.BusyResourceError: another task is sending.
         """
-        with self._sending.held():
+        with self._sending:
             await trio.lowlevel.checkpoint()
             if self._eof_sent:
                 return
@@ -214,7 +208,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         if max_bytes < 1:
             raise ValueError("max_bytes must be >= 1")
         incoming = self._incoming
-        with self._receiving.held():
+        with self._receiving:
             self._check_open()
             await trio.lowlevel.checkpoint_if_cancelled()
             while not self.is_readable():

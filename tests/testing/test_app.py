@@ -66,6 +66,18 @@ async def test_raw_client_comes_from_where_it_is_told(network: MemoryNetwork) ->
         assert backend.requests[0].get(b"x-forwarded-for") == b"192.0.2.7"
 
 
+async def test_log_can_be_waited_for(network: MemoryNetwork, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    async with running_gateway(network) as gateway, gateway.client() as client:
+
+        async def get_later() -> None:
+            await trio.sleep(2)
+            await client.get("/nowhere")
+
+        nursery.start_soon(get_later)
+        (record,) = await gateway.logged(1)
+        assert (record.cause, trio.current_time()) == (Cause.NO_ROUTE, 2)
+
+
 async def test_probes_reach_the_backends_only_when_asked_for(network: MemoryNetwork, autojump_clock: MockClock) -> None:
     settings = Settings(services=(Service(name="service1", host="service1", port=8001),), health_interval=5)
     async with Backend(network, "service1", 8001, respond()) as backend:
@@ -160,9 +172,22 @@ async def test_tls_on_both_sides(http2: bool, each_network: AnyNetwork, tmp_path
     served.set_alpn_protocols(["h2", "http/1.1"])
     authority.issue_cert("service1").configure_cert(backends)
     authority.configure_trust(ours)
-    ca_file = str(tmp_path / "ca.pem")
+    authority.configure_trust(backends)
+    backends.verify_mode = ssl.CERT_REQUIRED
+    mine = authority.issue_cert("gateway")
+    ca_file, client_cert, client_key = (str(tmp_path / f"{name}.pem") for name in ("ca", "cert", "key"))
     authority.cert_pem.write_to_path(ca_file)
-    service = Service(name="service1", scheme="https", host="service1", port=8443, ca_file=ca_file)
+    mine.cert_chain_pems[0].write_to_path(client_cert)
+    mine.private_key_pem.write_to_path(client_key)
+    service = Service(
+        name="service1",
+        scheme="https",
+        host="service1",
+        port=8443,
+        ca_file=ca_file,
+        client_cert=client_cert,
+        client_key=client_key,
+    )
     async with (
         Backend(each_network, "service1", 8443, respond(body=b"secret"), tls=backends),
         running_gateway(each_network, Settings(services=(service,)), port=443, tls=served) as gateway,

@@ -165,6 +165,17 @@ async def test_handshake_that_hangs_ends_at_the_timeout(network: MemoryNetwork, 
         assert trio.current_time() == 4
 
 
+async def test_handshake_that_is_cancelled_leaves_nothing(network: MemoryNetwork, autojump_clock: MockClock) -> None:
+    async with (
+        assert_no_orphans(network),
+        Backend(network, "service1", 443, never_reads),
+        http_client(network, base_url="https://service1", tls=ssl.create_default_context()) as client,
+    ):
+        with trio.move_on_after(1) as scope:
+            await client.get("/")
+        assert scope.cancelled_caught
+
+
 async def test_raw_client_reads_several_answers_on_one_connection(each_network: AnyNetwork) -> None:
     async def script(conn: Connection) -> None:
         await conn.read_head()

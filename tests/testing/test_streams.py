@@ -262,6 +262,14 @@ async def test_stream_is_readable_when_something_waits(before: list[str], readab
     assert b.is_readable()
 
 
+async def test_stream_tells_whether_this_end_is_closed() -> None:
+    for stream, other in (memory_stream_pair(), memory_stream_pair()[::-1]):
+        other.close()
+        seen = [stream.closed]
+        stream.reset()
+        assert [*seen, stream.closed] == [False, True]
+
+
 @pytest.mark.parametrize("what", ["ends", "closes", "resets"])
 async def test_hangup_is_seen_behind_unread_bytes(what: str, autojump_clock: MockClock) -> None:
     a, b = memory_stream_pair()
