@@ -11,7 +11,7 @@ from gateway.forward.body import ClientBody
 from gateway.forward.exchange import Exchange, Message, Upstream
 from gateway.forward.translation import first, translate
 from gateway.http1 import RawHeaders
-from gateway.transport import Hooks
+from gateway.transport import AnswerStream, Hooks
 
 CONTINUE_SECONDS = 1.0
 """Seconds to wait for a backend's 100 Continue before the body is sent without it (RFC 9110 section 10.1.1)."""
@@ -152,12 +152,16 @@ class Tree:
             date=self.upstream.date(trio.current_time()),
         )
         trailers = "http.response.trailers" in self._extensions and "trailer" in response.headers
+        # What came along with the head is looked at first: nonsense in it can still be answered with a 502.
+        piece = stream.take_buffered() if isinstance(stream, AnswerStream) else b""
+        ended = getattr(stream, "at_end", False)
         start = {"type": "http.response.start", "status": response.status_code, "headers": outgoing}
         if trailers:
             start["trailers"] = True
         exchange.status = response.status_code
         await self._send(start)
-        ended = False
+        # A server holds the head back until a body message comes; an empty one sends it on its way.
+        await self._send_body(piece, more_body=not ended)
         async for piece in stream:  # type: ignore[union-attr] # as above
             ended = getattr(stream, "at_end", False)
             await self._send_body(piece, more_body=not ended)

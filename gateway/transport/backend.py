@@ -159,41 +159,62 @@ class AnswerStream(httpx.AsyncByteStream):
     """
 
     def __init__(self, connection: Connection, pool: Pool) -> None:
-        self._connection = connection
+        self._connection: Connection | None = connection
         self._pool = pool
+        self.at_end = False
+        """Whether what was read so far is the whole body: a proxy can then send the end along with the last piece."""
+        self.trailers: RawHeaders = []
+        """The trailer section, once the body is complete."""
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         """The next piece. Raises httpx.ReadError where the body broke off, RemoteProtocolError where it is nonsense."""
+        if self._connection is None:
+            raise StopAsyncIteration
         try:
             piece = await self._connection.read_body()
         except BaseException:
             self._connection.abort()
-            self._pool.give_back(self._connection)
-            raise
-        if not piece:
             self._end()
+            raise
+        self._look_for_end(self._connection)
+        if not piece:
             raise StopAsyncIteration
         return piece
 
-    @property
-    def at_end(self) -> bool:
-        """Whether what was read so far is the whole body: a proxy can then send the end along with the last piece."""
-        return self._connection.at_end
+    def take_buffered(self) -> bytes:
+        """What came of the body along with the head, without waiting; it may be nothing. Raises as the iteration does.
 
-    @property
-    def trailers(self) -> RawHeaders:
-        """The trailer section, once the body is complete."""
-        return self._connection.trailers
+        A proxy can so send the head and a small body in one write, and learns of nonsense before it has sent anything.
+        """
+        if self._connection is None:
+            return b""
+        try:
+            piece = self._connection.take_buffered()
+        except BaseException:
+            self._connection.abort()
+            self._end()
+            raise
+        self._look_for_end(self._connection)
+        return piece
 
     async def aclose(self) -> None:
         """End the lease. Before the body's end that closes the connection. Never waits, so it cannot be cancelled."""
         self._end()
 
+    def _look_for_end(self, connection: Connection) -> None:
+        # With its last byte here the connection is free, however long our own reader takes over it.
+        if connection.at_end:
+            self.at_end = True
+            self.trailers = connection.trailers
+            self._end()
+
     def _end(self) -> None:
-        self._pool.give_back(self._connection)
+        if self._connection is not None:
+            self._pool.give_back(self._connection)
+            self._connection = None
 
 
 def frame(request: httpx.Request) -> Request:  # noqa: C901 -- one pass over the headers, a case per rule

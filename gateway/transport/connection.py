@@ -17,6 +17,7 @@ import trio
 from gateway.errors import Phase
 from gateway.http1 import (
     LAST_CHUNK,
+    Decoder,
     ProtocolError,
     RawHeaders,
     ResponseHead,
@@ -138,23 +139,32 @@ class Connection:
         self._head = await self._read_head(request.method, hooks)
         return self._head
 
-    async def read_body(self) -> bytes:
-        """The next piece of the answer's content as it came off the wire, ``b""`` once it is complete."""
+    def take_buffered(self) -> bytes:
+        """Content that came along with the head, without waiting; it may be nothing. Raises as ``read_body``."""
         if self._head is None:
             raise RuntimeError("there is no answer to read")
+        if not self._buffer or self._head.body.done:
+            return b""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return self._decode(self._head.body, data)
+
+    async def read_body(self) -> bytes:
+        """The next piece of the answer's content as it came off the wire, ``b""`` once it is complete."""
+        if content := self.take_buffered():
+            return content
+        assert self._head is not None  # noqa: S101 -- for the type checker; take_buffered has looked
         decoder = self._head.body
+        while not decoder.done:
+            if content := self._decode(decoder, await self._receive()):
+                return content
+        return b""
+
+    def _decode(self, decoder: Decoder, data: bytes) -> bytes:
         try:
-            if self._buffer and not decoder.done:
-                data = bytes(self._buffer)
-                self._buffer.clear()
-                if content := decoder.feed(data):
-                    return content
-            while not decoder.done:
-                data = await self._receive()
-                if not data:
-                    decoder.feed_eof()
-                elif content := decoder.feed(data):
-                    return content
+            if data:
+                return decoder.feed(data)
+            decoder.feed_eof()
         except Truncated as error:
             raise httpx.ReadError(str(error)) from error
         except ProtocolError as error:
