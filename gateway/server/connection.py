@@ -56,7 +56,7 @@ class Connection(TCPServer):
         """
         try:
             await self._converse()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- what is fatal is raised again
             # Nothing that happens on one connection may reach another.
             fatal = fatal_part(error)
             if fatal is not error:

@@ -6,6 +6,8 @@ h2 answers many a fault of a single request by closing the connection, which cos
 in front of us carries many users' requests on one connection, so one user could disturb the others.
 """
 
+from typing import TYPE_CHECKING
+
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
@@ -15,6 +17,9 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PriorityFrame
 
 from gateway.server.limits import Limits
+
+if TYPE_CHECKING:
+    from h2._typing import Buffer
 
 FRAME_HEADER = 9
 DEFAULT_WINDOW = 65_535
@@ -55,11 +60,14 @@ class StreamwiseConnection(H2Connection):
 
     @property
     def open_inbound_streams(self) -> int:
-        """Kept under the limit that h2 compares it with: beyond it, h2 would close the connection, though a client that
-        has not seen our settings yet may open as many as it likes. The protocol refuses those (REFUSED_STREAM)."""
+        """How many there are, kept under the limit that h2 compares it with.
+
+        Beyond the limit h2 would close the connection, though a client that has not seen our settings yet may open as
+        many as it likes. The protocol refuses those instead (REFUSED_STREAM).
+        """
         return min(super().open_inbound_streams, self.max_streams - 1)
 
-    def receive_data(self, data: bytes) -> list[Event]:
+    def receive_data(self, data: "Buffer") -> list[Event]:
         """As h2's, but an overlong frame is refused by its announcement, not after all of it has been taken in."""
         events = super().receive_data(data)
         waiting = self.incoming_buffer._data  # noqa: SLF001 -- h2 has no other way to see a frame coming
@@ -93,6 +101,9 @@ class StreamwiseConnection(H2Connection):
             return super()._receive_priority_frame(frame)  # h2 insists on its event there
         return [], []  # RFC 9113 section 5.3.2: priorities are history, and a tree of them is an attack
 
-    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+    def _receive_goaway_frame(
+        self,
+        frame: GoAwayFrame,  # noqa: ARG002 -- h2's signature; that it came is all
+    ) -> tuple[list[Frame], list[Event]]:
         # h2 would close the state machine, and the answers to the client's own open requests could not be sent.
         return [], [ConnectionTerminated()]

@@ -29,8 +29,8 @@ _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _OF_THE_CONNECTION = frozenset([b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"])
 
 
-class Refused(Exception):  # noqa: N818 -- it is an answer, not a failure
-    """This is no request that can be served; ``status`` says why to the client."""
+class Refused(Exception):
+    """A head that is no request, or none that can be served; ``status`` says why to the client."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -127,7 +127,7 @@ def parse_request_head(block: bytes) -> RequestHead:  # noqa: C901, PLR0912, PLR
             raise Refused(501, "a transfer coding other than chunked")
         body = ChunkedDecoder()
     elif length is not None:
-        if not length.isdigit() or len(length) > 18:  # noqa: PLR2004 -- more digits than any 64-bit length has
+        if not length.isdigit() or len(length) > 18:
             raise Refused(400, "a malformed length")
         body = LengthDecoder(int(length))
         if doubled:

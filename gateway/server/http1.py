@@ -1,7 +1,7 @@
 """HTTP/1.1 on one connection: requests in, answers out, and when the connection ends.
 
-What lives here: the order of requests and answers (RFC 9112 section 9), framing of answers, 100 Continue, lingering. What
-never will: the grammar of a head (``heads``), of a body (``gateway.http1``), or a socket.
+What lives here: the order of requests and answers (RFC 9112 section 9), framing of answers, 100 Continue, lingering.
+What never will: the grammar of a head (``heads``), of a body (``gateway.http1``), or a socket.
 
 The reader never waits for an app. While a request is in flight it goes on reading: its body into the inbox, pipelined
 bytes into a small buffer. So it sees the client leave in every state; when both are full, the connection waits for
@@ -19,10 +19,11 @@ from hypercorn.typing import ConnectionState
 from gateway.http1 import LAST_CHUNK, ProtocolError, RawHeaders, encode_chunk
 from gateway.server.failures import ClientGone
 from gateway.server.heads import PREFACE, Refused, RequestHead, find_head, parse_request_head
-from gateway.server.responses import DATE, ResponsePlan, plan_response, serialize_response_head
+from gateway.server.responses import DATE, ResponsePlan, serialize_response_head
 from gateway.server.streams import RequestStream
 from gateway.server.tasks import Tasks
 from gateway.server.transport import Address
+from gateway.server.websocket import WebSocketStream, is_valid_handshake
 
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
@@ -33,10 +34,13 @@ PIPELINE_BUFFER = 65_536
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+Stream = RequestStream | WebSocketStream
+
+
 class Http1(H11Protocol):
     """Hypercorn's HTTP/1.1 protocol, with the parser and serializer of ``gateway.http1`` in place of h11."""
 
-    stream: RequestStream | None
+    stream: RequestStream | WebSocketStream | None
 
     def __init__(self, link: "Connection", client: Address, server: Address, *, secure: bool) -> None:
         super().__init__(
@@ -65,6 +69,8 @@ class Http1(H11Protocol):
         self._last = False
         """The connection is closed after the answer in flight."""
         self._lingering = False
+        self._switched = False
+        """The connection is a WebSocket's now."""
 
     async def initiate(self) -> None:
         """A connection begins."""
@@ -79,6 +85,8 @@ class Http1(H11Protocol):
         """See Protocols."""
         if self.stream is None or self._head is None or self._lingering:
             return True
+        if isinstance(self.stream, WebSocketStream):
+            return self.stream.wants_data and len(self._buffer) < PIPELINE_BUFFER
         if not self._head.body.done:
             return self.stream.inbox.size < self.limits.request_buffer
         return len(self._buffer) < PIPELINE_BUFFER
@@ -92,6 +100,9 @@ class Http1(H11Protocol):
 
     def _data_came(self, data: bytes) -> None:
         if self._lingering:
+            return
+        if self._switched and self.stream is not None:
+            self.stream.data_came(data)
             return
         if self.stream is not None and self._head is not None and not self._head.body.done:
             self._body_came(self.stream, self._head, data)
@@ -118,7 +129,9 @@ class Http1(H11Protocol):
     def retire(self) -> None:
         """Idle: close. Else the answer in flight is the last."""
         self._last = True
-        if self.stream is None and not self._buffer and not self._lingering:
+        if self.stream is not None:
+            self.stream.retire()
+        elif not self._buffer and not self._lingering:
             self.link.lose()
 
     # ---- requests
@@ -171,22 +184,30 @@ class Http1(H11Protocol):
         if not self._is_served_here(head.headers):
             raise Refused(404, "not the name of this server")
         headers = head.headers if self.config.h11_pass_raw_headers else [(n.lower(), v) for n, v in head.headers]
+        request = Request(
+            stream_id=STREAM_ID,
+            headers=headers,
+            http_version=head.http_version,
+            method=head.method.decode("ascii"),
+            raw_path=head.target,
+            state=ConnectionState(self.connection_state.copy()),
+        )
+        if head.websocket:
+            if not is_valid_handshake(headers, head.http_version):
+                raise Refused(400, "a malformed WebSocket handshake")
+            self._last = True
+            socket = self.stream = WebSocketStream(
+                self, self.link, self.client, self.server, secure=self.ssl, stream_id=STREAM_ID
+            )
+            socket.begin(request)
+            self._buffer += rest  # frames already, or nonsense: it waits for the app to accept
+            return
         stream = self.stream = RequestStream(
             self, self.link, self.client, self.server, secure=self.ssl, stream_id=STREAM_ID
         )
-        stream.begin(
-            Request(
-                stream_id=STREAM_ID,
-                headers=headers,
-                http_version=head.http_version,
-                method=head.method.decode("ascii"),
-                raw_path=head.target,
-                state=ConnectionState(self.connection_state.copy()),
-            ),
-            {},
-        )
+        stream.begin(request, {})
         if head.body.done:
-            stream.inbox.end()
+            stream.data_ended()
             self._buffer += rest
         elif rest:
             self._body_came(stream, head, rest)
@@ -197,7 +218,7 @@ class Http1(H11Protocol):
             return True
         return any(name.lower() == b"host" and value.decode("latin-1") in names for name, value in headers)
 
-    def _body_came(self, stream: RequestStream, head: RequestHead, data: bytes) -> None:
+    def _body_came(self, stream: Stream, head: RequestHead, data: bytes) -> None:
         self._continue_due = False
         try:
             content = head.body.feed(data)
@@ -212,9 +233,9 @@ class Http1(H11Protocol):
                 self._refuse(400)
             return
         if content:
-            stream.inbox.put(content)
+            stream.data_came(content)
         if head.body.done:
-            stream.inbox.end()
+            stream.data_ended()
             self._buffer += head.body.rest
 
     def _refuse(self, status: int) -> None:
@@ -234,7 +255,7 @@ class Http1(H11Protocol):
             return
         self.link.linger()
 
-    # ---- answers (Wire)
+    # ---- answers: streams.Wire
 
     async def invite_body(self, stream: RequestStream) -> None:
         """100 Continue, when the client waits for it. Only now: before, the app could still refuse the body unread."""
@@ -242,7 +263,7 @@ class Http1(H11Protocol):
             self._continue_due = False
             await self.link.write(CONTINUE)
 
-    async def respond(self, stream: RequestStream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
+    async def respond(self, stream: Stream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
         """See Wire. One write for a small answer."""
         head = self._head
         if head is None or stream is not self.stream:
@@ -268,13 +289,13 @@ class Http1(H11Protocol):
         block = serialize_response_head(plan.status, fields)
         await self._send(stream, block, data, end=end)
 
-    async def send_body(self, stream: RequestStream, data: bytes, *, end: bool) -> None:
+    async def send_body(self, stream: Stream, data: bytes, *, end: bool) -> None:
         """See Wire."""
         if stream is not self.stream:
             raise ClientGone("the connection has moved on")
         await self._send(stream, b"", data, end=end)
 
-    async def _send(self, stream: RequestStream, block: bytes, data: bytes, *, end: bool) -> None:
+    async def _send(self, stream: Stream, block: bytes, data: bytes, *, end: bool) -> None:
         if self._chunked:
             data = (encode_chunk(data) if data else b"") + (LAST_CHUNK if end else b"")
         if block or data:
@@ -295,7 +316,7 @@ class Http1(H11Protocol):
         fields.extend((b"alt-svc", value.encode("ascii")) for value in self.config.alt_svc_headers)
         return fields
 
-    def _response_complete(self, stream: RequestStream) -> None:
+    def _response_complete(self, stream: Stream) -> None:
         stream.complete()
         head, self._head, self.stream = self._head, None, None
         unread = head is None or not head.body.done or bool(self._buffer and self._last)
@@ -310,15 +331,38 @@ class Http1(H11Protocol):
             self.link.read_on()
             self._next_request()
 
-    def consumed(self, stream: RequestStream, size: int) -> None:  # noqa: ARG002 -- Wire
+    def consumed(self, stream: Stream, size: int) -> None:  # noqa: ARG002 -- Wire
         """See Wire."""
         self.link.read_on()
 
-    def abandon(self, stream: RequestStream) -> None:
+    def abandon(self, stream: Stream) -> None:
         """No last chunk, fewer bytes than announced; where the end of the connection is the end of the body, RST."""
         if stream is self.stream:
             self.stream = None
             self.link.lose(reset=self._until_close)
 
-    def app_ended(self, stream: RequestStream) -> None:
+    def app_ended(self, stream: Stream) -> None:
         """See Wire."""
+
+    # ---- WebSockets: websocket.SocketWire
+
+    async def switch(self, stream: WebSocketStream, status: int, headers: RawHeaders) -> None:
+        """See SocketWire."""
+        await self.link.write(serialize_response_head(status, [*headers, *self._own_fields(dated=False)]))
+        self._switched = True
+        if self._buffer:
+            stream.data_came(bytes(self._buffer))
+            self._buffer.clear()
+
+    async def send_raw(self, stream: WebSocketStream, data: bytes) -> None:
+        """See SocketWire."""
+        if stream is not self.stream:
+            raise ClientGone("the connection has moved on")
+        await self.link.write(data)
+
+    def finish(self, stream: WebSocketStream) -> None:
+        """See SocketWire."""
+        if stream is self.stream:
+            self.stream = None
+            self._lingering = True
+            self.link.linger()

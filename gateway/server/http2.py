@@ -3,9 +3,9 @@
 What lives here: what RFC 9113 asks of a server beyond the state machine. What never will: the state machine
 (``h2_connection``), the grammar of a head (``heads``), or a socket.
 
-All of it is synchronous but the waiting: an app's ``send`` makes its frames itself when the windows allow it, and one task
-per connection, the sender, carries what has gathered to the socket. So nothing is kept per stream: an app that may not
-send waits, holding its own data. And no two tasks ever write.
+All of it is synchronous but the waiting: an app's ``send`` makes its frames itself when the windows allow it, and one
+task per connection, the sender, carries what has gathered to the socket. So nothing is kept per stream: an app that may
+not send waits, holding its own data. And no two tasks ever write.
 """
 
 import contextlib
@@ -34,11 +34,12 @@ from hyperframe.frame import GoAwayFrame
 from gateway.http1 import RawHeaders
 from gateway.server.failures import ClientGone
 from gateway.server.h2_connection import CONNECTION_WINDOW, StreamwiseConnection
-from gateway.server.heads import Refused, check_http2_head
+from gateway.server.heads import Http2Head, Refused, check_http2_head
 from gateway.server.responses import DATE, ResponsePlan, lowered
 from gateway.server.streams import RequestStream
 from gateway.server.tasks import Tasks
 from gateway.server.transport import Address
+from gateway.server.websocket import WebSocketStream, is_valid_handshake
 
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
@@ -55,11 +56,15 @@ EARLY_ANSWER_GRACE = 0.5
 at once."""
 
 
+Stream = RequestStream | WebSocketStream
+
+
 class Http2(H2Protocol):
     """Hypercorn's HTTP/2 protocol over ``StreamwiseConnection``."""
 
     connection: StreamwiseConnection
-    streams: dict[int, RequestStream]  # type: ignore[assignment] -- ours in place of Hypercorn's
+    # Ours in place of Hypercorn's.
+    streams: dict[int, Stream]  # type: ignore[assignment]
 
     def __init__(self, link: "Connection", client: Address, server: Address, *, secure: bool) -> None:
         super().__init__(
@@ -154,6 +159,8 @@ class Http2(H2Protocol):
             self._ending = True
             self._last_accepted = self._newest
             self._say_goaway(self._last_accepted)
+            for stream in list(self.streams.values()):
+                stream.retire()
 
     def _fail(self, code: ErrorCodes | None = None) -> None:
         """The client broke the protocol beyond repair. With ``code``, GOAWAY is ours to write; else h2 has done it."""
@@ -228,7 +235,7 @@ class Http2(H2Protocol):
             case StreamEnded():
                 stream = self.streams.get(event.stream_id)
                 if stream is not None:
-                    stream.inbox.end()
+                    stream.data_ended()
             case StreamReset():
                 self._reset_by_client(event)
             case WindowUpdated() | RemoteSettingsChanged():
@@ -246,30 +253,38 @@ class Http2(H2Protocol):
         self._newest = stream_id
         self.keep_alive_requests += 1
         try:
-            head = check_http2_head(event.headers)
-            if self.config.server_names and head.headers[0][1].decode("latin-1") not in self.config.server_names:
-                raise Refused(404, "not the name of this server")
+            head = self._check(event.headers)
         except Refused as refused:
             self._refuse(stream_id, refused.status)
             return
         self.link.set_clock(inf)
         self._running += 1
-        stream = self.streams[stream_id] = RequestStream(
-            self, self.link, self.client, self.server, secure=self.ssl, stream_id=stream_id
+        request = Request(
+            stream_id=stream_id,
+            headers=head.headers,
+            http_version="2",
+            method=head.method.decode("ascii"),
+            raw_path=head.target,
+            state=ConnectionState(self.connection_state.copy()),
         )
-        stream.begin(
-            Request(
-                stream_id=stream_id,
-                headers=head.headers,
-                http_version="2",
-                method=head.method.decode("ascii"),
-                raw_path=head.target,
-                state=ConnectionState(self.connection_state.copy()),
-            ),
-            EXTENSIONS,
-        )
+        if head.websocket:
+            socket = WebSocketStream(self, self.link, self.client, self.server, secure=self.ssl, stream_id=stream_id)
+            self.streams[stream_id] = socket
+            socket.begin(request)
+        else:
+            stream = RequestStream(self, self.link, self.client, self.server, secure=self.ssl, stream_id=stream_id)
+            self.streams[stream_id] = stream
+            stream.begin(request, EXTENSIONS)
         if self.keep_alive_requests >= self.config.keep_alive_max_requests:
             self.retire()
+
+    def _check(self, fields: RawHeaders) -> Http2Head:
+        head = check_http2_head(fields)
+        if self.config.server_names and head.headers[0][1].decode("latin-1") not in self.config.server_names:
+            raise Refused(404, "not the name of this server")
+        if head.websocket and not is_valid_handshake(head.headers, "2"):
+            raise Refused(400, "a malformed WebSocket handshake")
+        return head
 
     def _too_many(self) -> bool:
         # An app may have a little to do after its answer, or after its client has left. Not without end, though: a
@@ -292,14 +307,14 @@ class Http2(H2Protocol):
         if stream is None:
             return
         if event.data:
-            stream.inbox.put(event.data)
+            stream.data_came(event.data)
         padding = event.flow_controlled_length - len(event.data)
         if padding:
             self.consumed(stream, padding)
 
-    def consumed(self, stream: RequestStream, size: int) -> None:
+    def consumed(self, stream: Stream, size: int) -> None:
         """See Wire. The stream's window is given back as the app takes the body, in large steps."""
-        if stream.inbox.ended:
+        if isinstance(stream, RequestStream) and stream.inbox.ended:
             return
         stream.uncredited += size
         if stream.uncredited >= self.limits.request_buffer // 2 and stream.stream_id in self.streams:
@@ -334,7 +349,7 @@ class Http2(H2Protocol):
             return
         self._gather()
 
-    # ---- answers (Wire)
+    # ---- answers: streams.Wire
 
     async def invite_body(self, stream: RequestStream) -> None:
         """The window invites already. ``Expect: 100-continue`` gets its 100 (RFC 9110 section 10.1.1)."""
@@ -345,7 +360,7 @@ class Http2(H2Protocol):
                 return
             self._gather()
 
-    async def respond(self, stream: RequestStream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
+    async def respond(self, stream: Stream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
         """See Wire."""
         fields = plan.headers
         if plan.length is None and not plan.bodiless and end:
@@ -364,7 +379,7 @@ class Http2(H2Protocol):
         else:
             self._gather()
 
-    async def send_body(self, stream: RequestStream, data: bytes, *, end: bool) -> None:
+    async def send_body(self, stream: Stream, data: bytes, *, end: bool) -> None:
         """See Wire. Returns when all of it is on its way; waits while a window is shut or the socket is full."""
         stream_id = stream.stream_id
         rest = memoryview(data)
@@ -402,7 +417,7 @@ class Http2(H2Protocol):
             await self._room.park()
         return not clock.cancelled_caught
 
-    async def send_trailers(self, stream: RequestStream, headers: RawHeaders) -> None:
+    async def send_trailers(self, stream: Stream, headers: RawHeaders) -> None:
         """See Wire."""
         try:
             if headers:
@@ -421,7 +436,7 @@ class Http2(H2Protocol):
         fields.extend((b"alt-svc", value.encode("ascii")) for value in self.config.alt_svc_headers)
         return fields
 
-    def _response_complete(self, stream: RequestStream) -> None:
+    def _response_complete(self, stream: Stream) -> None:
         stream.complete()
         self.streams.pop(stream.stream_id, None)
         self._stop_upload(stream.stream_id)
@@ -439,15 +454,39 @@ class Http2(H2Protocol):
         if not self.link.gone and state is not None and state.open:
             self._reset(stream_id, ErrorCodes.NO_ERROR)
 
-    def abandon(self, stream: RequestStream) -> None:
+    def abandon(self, stream: Stream) -> None:
         """RST_STREAM: what the client has is not the whole."""
         self._drop(stream, ErrorCodes.INTERNAL_ERROR)
 
-    def _drop(self, stream: RequestStream, code: ErrorCodes) -> None:
+    def _drop(self, stream: Stream, code: ErrorCodes) -> None:
         if self.streams.pop(stream.stream_id, None) is not None:
             self._reset(stream.stream_id, code)
             self._stream_gone()
 
-    def app_ended(self, stream: RequestStream) -> None:  # noqa: ARG002 -- Wire
+    def app_ended(self, stream: Stream) -> None:  # noqa: ARG002 -- Wire
         """See Wire."""
         self._running -= 1
+
+    # ---- WebSockets: websocket.SocketWire
+
+    async def switch(self, stream: WebSocketStream, status: int, headers: RawHeaders) -> None:
+        """See SocketWire. Over HTTP/2 it is the stream that switches (RFC 8441 section 5)."""
+        fields = [(b":status", b"%d" % status), *lowered(headers), *self._own_fields(dated=False)]
+        try:
+            self.connection.send_headers(stream.stream_id, fields)
+        except ProtocolError as error:
+            raise ClientGone("the stream is closed") from error
+        self._gather()
+
+    async def send_raw(self, stream: WebSocketStream, data: bytes) -> None:
+        """See SocketWire."""
+        await self.send_body(stream, data, end=False)
+
+    def finish(self, stream: WebSocketStream) -> None:
+        """See SocketWire."""
+        if self.streams.pop(stream.stream_id, None) is not None:
+            with contextlib.suppress(ProtocolError):
+                self.connection.end_stream(stream.stream_id)
+            self._gather()
+            self._stop_upload(stream.stream_id)
+            self._stream_gone()

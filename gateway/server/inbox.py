@@ -44,8 +44,10 @@ class Inbox:
         self._waiting.unpark_all()
 
     def leave(self) -> None:
-        """The client has left, or the exchange is over: ``http.disconnect`` from now on. What was unread is dropped:
-        a body that nobody can answer is of no use, and half of one must not look whole."""
+        """The client has left, or the exchange is over: ``http.disconnect`` from now on.
+
+        What was unread is dropped: a body that nobody can answer is of no use, and half of one must not look whole.
+        """
         self._left = True
         self._pieces.clear()
         self.size = 0

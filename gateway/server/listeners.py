@@ -7,10 +7,10 @@ never will: what is said on a connection.
 import contextlib
 import os
 import socket
-import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -74,8 +74,8 @@ def _bind_one(name: str, config: Config) -> socket.socket:
 
 def _bind_unix(path: str, config: Config) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.remove(path)  # left behind by a process before this one
+        if Path(path).is_socket():
+            Path(path).unlink()  # left behind by a process before this one
     sock = socket.socket(socket.AF_UNIX)
     umask = os.umask(config.umask) if config.umask is not None else None
     try:
@@ -144,7 +144,7 @@ async def accept_from(
                 if error.errno not in OUT_OF_ROOM:
                     raise
                 if not starved:
-                    await config.log.error("Cannot accept connections: %s. Trying on", error)
+                    await config.log.warning("Cannot accept connections: %s. Trying on", error)
                 starved = True
                 await trio.sleep(RETRY_AFTER)
             else:

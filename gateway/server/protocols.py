@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Protocols(ProtocolWrapper):
-    """Hypercorn's wrapper, over our protocols. Everything but ``initiate``, ``handle`` and ``timed_out`` is synchronous."""
+    """Hypercorn's wrapper, over our protocols. All but ``initiate``, ``handle`` and ``timed_out`` is synchronous."""
 
     protocol: Http1 | Http2
 
-    def __init__(  # pyright: ignore -- the stock constructor makes the stock protocols
+    def __init__(
         self, connection: "Connection", client: Address, server: Address, *, secure: bool, alpn: str | None
     ) -> None:
         self.connection = connection

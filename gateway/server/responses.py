@@ -41,7 +41,7 @@ class ResponsePlan(NamedTuple):
 
 def plan_response(method: str, status: int, headers: Iterable[tuple[bytes, bytes]]) -> ResponsePlan:
     """Check what the app gave. Raises ValueError where it is no final response, or would be read as another one."""
-    if not 200 <= status <= 999:  # noqa: PLR2004 -- RFC 9110 section 15: three digits; below 200 nothing is final
+    if not 200 <= status <= 999:
         raise ValueError(f"{status} is not the status of a final response")
     kept: RawHeaders = []
     length: int | None = None
@@ -54,7 +54,7 @@ def plan_response(method: str, status: int, headers: Iterable[tuple[bytes, bytes
         if lowered == b"content-length":
             if not value.isdigit() or (length is not None and length != int(value)):
                 raise ValueError(f"a malformed or second Content-Length: {value!r}")
-            if length is not None or status == 204:  # noqa: PLR2004 -- RFC 9110 section 8.6
+            if length is not None or status == 204:
                 continue
             length = int(value)
         elif lowered == b"connection":

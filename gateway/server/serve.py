@@ -95,7 +95,7 @@ async def _finish(connections: trio.Nursery, context: Context, on_cut: Callable[
     # 6. What is in flight may finish.
     with trio.move_on_after(context.limits.drain_timeout):
         await context.wait_for_none()
-    # 7. What has not is told to end, and what still has not is cancelled. A client that does not read is not waited for.
+    # 7. What has not is told to end, and what still has not is cancelled. Nobody waits for a client that does not read.
     if context.connections:
         if on_cut is not None:
             on_cut()

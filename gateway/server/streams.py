@@ -61,7 +61,7 @@ class RequestStream(HTTPStream):
     ``closed`` is true from the moment the client has left.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- who, from where, over what
         self,
         wire: Wire,
         connection: "Connection",
@@ -123,6 +123,17 @@ class RequestStream(HTTPStream):
         }
         self.connection.nursery.start_soon(self._run)
 
+    def data_came(self, data: bytes) -> None:
+        """A piece of the body."""
+        self.inbox.put(data)
+
+    def data_ended(self) -> None:
+        """The body is whole."""
+        self.inbox.end()
+
+    def retire(self) -> None:
+        """The server is shutting down. The answer may take its time."""
+
     def client_left(self) -> None:
         """The client is gone. Nothing happens when the answer is complete."""
         if self.closed or self.state is ASGIHTTPState.CLOSED:
@@ -166,8 +177,11 @@ class RequestStream(HTTPStream):
         return await self.inbox.get()
 
     async def app_send(self, message: Any) -> None:
-        """The app's ``send``. Raises ClientGone (an OSError) when the client has left, ValueError for a response that
-        cannot be sent as it is, UnexpectedMessageError out of turn."""
+        """The app's ``send``.
+
+        Raises ClientGone (an OSError) when the client has left, ValueError for a response that cannot be sent as it
+        is, UnexpectedMessageError out of turn.
+        """
         kind = message["type"]
         if self.closed:
             raise ClientGone("the client has left")
@@ -214,7 +228,7 @@ class RequestStream(HTTPStream):
     async def _run(self) -> None:
         try:
             await self.app(self.scope, self.receive, self.app_send, trio.to_thread.run_sync, trio.from_thread.run)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- what is fatal is raised again
             # Whatever an app raises is the end of one exchange, and of no more.
             fatal = fatal_part(error)
             if fatal is not error and not all(isinstance(leaf, ClientGone) for leaf in leaves(error)):

@@ -1,4 +1,4 @@
-"""What differs between a socket, TLS over it, and a stream in memory: who is at the other end, and how to close at once.
+"""What differs between a socket, TLS over it, and a stream in memory: who is there, and how to close at once.
 
 What never lives here: anything about HTTP. Everything is synchronous but ``wait_for_hangup``.
 """

@@ -165,7 +165,7 @@ class Http2Client:
             self._note(event)
         await self.flush()
 
-    def _note(self, event: h2.events.Event) -> None:  # noqa: C901 - one case per kind of event
+    def _note(self, event: h2.events.Event) -> None:
         match event:
             case h2.events.ResponseReceived():
                 self.seen[event.stream_id].headers = list(event.headers)

@@ -21,7 +21,7 @@ class Neighbours:
         self.go_on = trio.Event()
         self.paths: list[bytes] = []
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002 -- ASGI
         if scope["type"] != "http":
             raise RuntimeError("http alone")
         self.paths.append(scope["raw_path"])
@@ -107,7 +107,8 @@ async def test_k6_upgrade_to_h2c_is_answered_in_http1(harm: Harm) -> None:
     async with harm:
         client = await harm.server.http1()
         await client.send(
-            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: !\r\n\r\n"
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+            b"Upgrade: h2c\r\nHTTP2-Settings: !\r\n\r\n"
         )
         assert (await client.answer())[0] == 200
         await client.send(GET)
@@ -137,7 +138,7 @@ async def test_k11_host_that_is_not_utf8_is_refused_where_names_are_set(start: S
 
 
 async def test_k12_clients_that_vanish_while_answers_are_written(start: Start) -> None:
-    async def endless(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - ASGI
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
         await send({"type": "http.response.start", "status": 200, "headers": []})
         more = scope["path"] == "/endless"

@@ -22,7 +22,7 @@ class Watcher:
         self.begun = trio.Event()
         self.told = trio.Event()
         self.received = trio.Event()
-        self.send_failed: BaseException | None = None
+        self.send_failed = trio.Event()
         self.calls = 0
         self.subscribe: Any = None
 
@@ -45,8 +45,8 @@ class Watcher:
         self.received.set()
         try:
             await send({"type": "http.response.start", "status": 200, "headers": []})
-        except OSError as error:
-            self.send_failed = error
+        except OSError:
+            self.send_failed.set()
             raise
 
 
@@ -100,8 +100,8 @@ async def test_departure_is_seen_at_once_in_every_state(
     late: list[int] = []
     app.subscribe(lambda: late.append(1))
     assert late == [1]  # whoever asks later is told right away
-    while app.send_failed is None:
-        await trio.sleep(0.001)
+    with trio.fail_after(1):
+        await app.send_failed.wait()
 
 
 @pytest.mark.parametrize("how", ["reset", "close", "goaway"])
@@ -126,6 +126,7 @@ async def test_departure_is_seen_over_http2(start: Start, how: str) -> None:
 async def test_departure_after_the_answer_is_none(start: Start, version: int) -> None:
     left: list[int] = []
     received: list[str] = []
+    over = trio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
@@ -135,6 +136,7 @@ async def test_departure_after_the_answer_is_none(start: Start, version: int) ->
         while not received or received[-1] != "http.disconnect":
             received.append((await receive())["type"])
         scope["extensions"]["http.disconnect"]["subscribe"](lambda: left.append(2))
+        over.set()
 
     server = await start(app)
     if version == 1:
@@ -146,8 +148,7 @@ async def test_departure_after_the_answer_is_none(start: Start, version: int) ->
         other = await server.http2()
         await other.get()
         await other.aclose()
-    while not received:
-        await trio.sleep(0.001)
+    await over.wait()
     await trio.sleep(0.01)
     assert received == ["http.disconnect"]
     assert left == []
@@ -168,7 +169,7 @@ async def test_departure_is_seen_over_tls(start: Start, certificates: tuple[str,
 async def test_callback_that_fails_keeps_no_other_from_being_told(start: Start) -> None:
     told = trio.Event()
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - ASGI
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
         scope["extensions"]["http.disconnect"]["subscribe"](lambda: 1 / 0)
         scope["extensions"]["http.disconnect"]["subscribe"](told.set)
@@ -225,7 +226,7 @@ class Pourer:
 
 async def test_send_to_a_client_that_does_not_read_ends_at_the_client_timeout(
     start_in_memory: Start,
-    autojump_clock: Any,  # noqa: ARG001
+    autojump_clock: Any,
 ) -> None:
     app = Pourer()
     client = await (await start_in_memory(app, limits=Limits(client_timeout=7))).http1()
@@ -238,7 +239,7 @@ async def test_send_to_a_client_that_does_not_read_ends_at_the_client_timeout(
 
 async def test_client_that_reads_now_and_then_is_served_on(
     start_in_memory: Start,
-    autojump_clock: Any,  # noqa: ARG001
+    autojump_clock: Any,
 ) -> None:
     app = Pourer()
     client = await (await start_in_memory(app, limits=Limits(client_timeout=7))).http1()
@@ -272,9 +273,9 @@ async def test_client_timeout_over_real_sockets(
 
 async def test_send_that_the_app_cancels_half_way_ends_the_connection(
     start_in_memory: Start,
-    autojump_clock: Any,  # noqa: ARG001
+    autojump_clock: Any,
 ) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - ASGI
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
         with trio.move_on_after(3):
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -291,7 +292,7 @@ async def test_send_that_the_app_cancels_half_way_ends_the_connection(
 
 async def test_http2_stream_whose_window_stays_shut_is_cut_and_its_neighbours_are_not(
     start_in_memory: Start,
-    autojump_clock: Any,  # noqa: ARG001
+    autojump_clock: Any,
 ) -> None:
     app = Pourer()
     client = await (await start_in_memory(app, limits=Limits(client_timeout=7))).http2(greedy=False, window=1000)
@@ -304,7 +305,7 @@ async def test_http2_stream_whose_window_stays_shut_is_cut_and_its_neighbours_ar
     assert (await client.get(b"/small")).ended
 
 
-async def test_http2_client_that_does_not_read_is_cut(start_in_memory: Start, autojump_clock: Any) -> None:  # noqa: ARG001
+async def test_http2_client_that_does_not_read_is_cut(start_in_memory: Start, autojump_clock: Any) -> None:
     app = Pourer()
     client = await (await start_in_memory(app, limits=Limits(client_timeout=7))).http2()
     client.h2.increment_flow_control_window(2**30)
