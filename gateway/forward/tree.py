@@ -124,7 +124,7 @@ class Tree:
         exchange, upstream = self.exchange, self.upstream
         request = httpx.Request(
             "",
-            upstream.url,
+            upstream.url_of(target),
             headers=outgoing,
             stream=httpx.ByteStream(body.first) if body.ended else body,
             extensions={"target": target, "gateway": Hooks(self._nursery, self._enter, self._informational)},
