@@ -49,12 +49,12 @@ def serve() -> None:
 
 
 @main.command()
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
-def demo(port: int) -> None:
+@click.option("--port", type=click.IntRange(0, 65535), help="Instead of GATEWAY_PORT (8000). 0: any free port.")
+def demo(port: int | None) -> None:
     """Run with two example services inside the same process; print what to try."""
     from gateway import demo as it
 
-    it.run(port)
+    raise SystemExit(it.run(port))
 
 
 @main.command()
