@@ -16,6 +16,7 @@ stands before Quart's ASGI app and forks on the raw request target.
 
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any
 
@@ -56,17 +57,12 @@ class Entry:
             case "http":
                 await self._exchange(scope, receive, send)
             case "websocket":
-                # Not forwarded: a close before the handshake's end is answered with 403 by the server.
-                await receive()
-                await send({"type": "websocket.close", "code": 1000})
+                await self._refuse_websocket(scope, receive, send)
             case _:
                 await self._quart(scope, receive, send)
 
-    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gateway = self._gateway
-        now = trio.current_time()
-        received = scope["headers"]
-        exchange = Exchange(
+    def _begin(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        return Exchange(
             scope,
             receive,
             send,
@@ -75,9 +71,13 @@ class Entry:
                 scheme=scope.get("scheme", "http"),
                 http_version=scope["http_version"],
             ),
-            headers.request_id(received) or token_hex(16).encode("ascii"),
-            ExchangeClock(gateway.limits, now),
+            headers.request_id(scope["headers"]) or token_hex(16).encode("ascii"),
+            ExchangeClock(self._gateway.limits, trio.current_time()),
         )
+
+    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        exchange = self._begin(scope, receive, send)
         gateway.in_flight.add(exchange)
         failure: GatewayError | None = None
         try:
@@ -124,7 +124,8 @@ class Entry:
         """Let Quart answer, and send what it said once it is done.
 
         Quart cancels the nursery of its request while its last message is being sent, which would reach into the
-        server. And it would take a body that none of these endpoints wants; so it is shown none.
+        server. And it would take a body that none of these endpoints wants; so it is shown none. What a route of ours
+        raises comes out here, and is told as the defect that it is.
         """
         said: list[Message] = []
 
@@ -143,15 +144,11 @@ class Entry:
             return {"type": "http.request", "body": b"", "more_body": False}
 
         await self._quart(exchange.scope, tell, hear)
-        refuse_what_quart_refused(said[0])
-        for message in said:
-            if message["type"] == "http.response.start":
-                exchange.status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", exchange.request_id)]
-            else:
-                exchange.bytes_out += len(message.get("body", b""))
-            await exchange.send(message)
-        exchange.complete = True
+        start, *rest = said
+        refuse_what_quart_refused(start)
+        fields = [*start["headers"], (b"x-request-id", exchange.request_id)]
+        body = b"".join(message.get("body", b"") for message in rest)
+        await self._say(exchange, answers.Answer(start["status"], fields, body))
 
     async def _options(self, exchange: Exchange) -> None:
         if exchange.scope["method"] != "OPTIONS":
@@ -172,18 +169,32 @@ class Entry:
             service=exchange.service,
             timings=exchange.clock.timings(now) if exchange.service is not None else None,
         )
-        await self._say(exchange, answer)
+        with suppress(ClientGone):  # the log tells what it was to be answered
+            await self._say(exchange, answer)
 
     async def _say(self, exchange: Exchange, answer: answers.Answer) -> None:
+        """Send a whole answer of the gateway's own. Raises ClientGone."""
         exchange.status = answer.status
+        fields = [*answer.headers, (b"date", self._gateway.date(trio.current_time()))]
+        body = b"" if exchange.scope["method"] == "HEAD" else answer.body
         try:
-            await exchange.send(
-                {"type": "http.response.start", "status": answer.status, "headers": answer.headers},
-            )
-            await exchange.send({"type": "http.response.body", "body": answer.body, "more_body": False})
-        except OSError:
-            return  # the client is gone; the log tells what it was to be answered
-        exchange.bytes_out += len(answer.body)
+            await exchange.send({"type": "http.response.start", "status": answer.status, "headers": fields})
+            await exchange.send({"type": "http.response.body", "body": body, "more_body": False})
+        except OSError as error:
+            raise ClientGone("the client left before it had its answer") from error
+        exchange.bytes_out += len(body)
+        exchange.complete = True
+
+    async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """WebSockets are not forwarded: a close before the handshake's end is answered with 403 by the server."""
+        exchange = self._begin({"method": "GET", **scope}, receive, send)
+        exchange.status = 403
+        try:
+            await receive()
+            with suppress(OSError):  # the client has left
+                await send({"type": "websocket.close", "code": 1000})
+        finally:
+            self._log(exchange, BadRequest("WebSockets are not forwarded"))
 
     def _log(self, exchange: Exchange, failure: GatewayError | None) -> None:
         gateway, scope = self._gateway, exchange.scope
@@ -228,8 +239,6 @@ def refuse_what_quart_refused(start: Message) -> None:
         case 405:
             allow = next(value for name, value in start["headers"] if name.lower() == b"allow")
             raise MethodNotAllowed("this endpoint does not take the method", allow=allow)
-        case 500:
-            raise Internal("the gateway failed; its log tells why")
 
 
 def raw_target(scope: Scope) -> bytes:

@@ -6,10 +6,14 @@ ends the lifespan with its error, and the server with it.
 """
 
 import ssl
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
 
 import httpx
 import trio
+from quart.json.provider import DefaultJSONProvider
 from quart_trio import QuartTrio
 
 from gateway import api
@@ -92,17 +96,30 @@ def create_app(  # noqa: C901 -- wiring: what looks like branches is the list of
 
     app = GatewayApp(__name__, static_folder=None)
     app.gateway = gateway
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # to the entry, which tells of them with the request's id
+    app.url_map.merge_slashes = False  # bytes are kept: // is another path, and no reason to redirect
+    cast("DefaultJSONProvider", app.json).sort_keys = False
     api.register(app, gateway)
     app.asgi_app = Entry(gateway, app.asgi_app)  # type: ignore[method-assign,assignment,arg-type] # Quart's own way to wrap it
     owned = {id(transport): transport for transport in (*carriers.values(), *probers.values())}.values()
 
-    async def watch_health(*, task_status: trio.TaskStatus[None]) -> None:
+    @contextmanager
+    def crash_told(of: str) -> Iterator[None]:
         try:
-            await monitor.run(task_status=task_status)
+            yield
         except Exception as error:
             gateway.crashed = True
-            gateway.sink.event("CRITICAL", "the health monitor crashed", error=repr(error))
+            trace = "".join(traceback.format_exception(error))
+            gateway.sink.event("CRITICAL", f"{of} crashed", error=repr(error), traceback=trace)
             raise
+
+    async def watch_health(*, task_status: trio.TaskStatus[None]) -> None:
+        with crash_told("the health monitor"):
+            await monitor.run(task_status=task_status)
+
+    async def watch_idle(transport: BackendTransport) -> None:
+        with crash_told("the watch over idle connections"):
+            await transport.watch_idle()
 
     async def sweep_then_run() -> None:
         await app.nursery.start(watch_health, name="monitor")
@@ -115,7 +132,7 @@ def create_app(  # noqa: C901 -- wiring: what looks like branches is the list of
         app.nursery.start_soon(sweep_then_run, name="first health sweep")
         for transport in owned:
             if isinstance(transport, BackendTransport):
-                app.nursery.start_soon(transport.watch_idle, name="watch idle connections")
+                app.nursery.start_soon(watch_idle, transport, name="watch idle connections")
 
     @app.after_serving
     async def stop() -> None:
