@@ -24,6 +24,7 @@ def _text(description: str) -> dict[str, Any]:
 
 
 def _get(summary: str, responses: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
+    responses |= {"default": {"$ref": "#/components/responses/Error"}}
     operation: dict[str, Any] = {"summary": summary, "responses": responses}
     if parameters:
         operation["parameters"] = list(parameters)
