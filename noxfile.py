@@ -62,6 +62,12 @@ def containers(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the gateway beside its backend, stock Hypercorn and peers; see python -m benchmarks --help."""
+    run(session, "python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Resolve afresh and write every pin anew: pyproject.toml, requirements.lock, containers/*.txt."""
     run(session, "python", ".ci/pins.py", "renew")

@@ -1,0 +1,9 @@
+"""What the gateway costs, measured beside what it stands between and what it is compared with.
+
+    python -m benchmarks            the whole run, some two and a half minutes
+    python -m benchmarks --quick    one round without peers, under 40 s
+    python -m benchmarks storm      requests cancelled at random, for our transport and for httpx's
+
+All is measured in one run, in rounds: figures of two runs are not comparable on a machine that others use too, the
+ratios within a round are. What never lives here: what the gateway or its tests need.
+"""

@@ -1,0 +1,100 @@
+"""The command: see the package."""
+
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from benchmarks import loads, storm
+from benchmarks.plot import bars
+from benchmarks.processes import DidNotStartError
+from benchmarks.report import put_between, report
+from benchmarks.run import Results, Runner
+from benchmarks.subjects import ROOT, Stage
+from benchmarks.workloads import WORKLOADS
+from gateway.testing.storm import REQUESTS, SEED
+
+DOCUMENT = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "performance.svg"
+
+
+def say(words: str) -> None:
+    """Progress, which is no part of the result."""
+    click.echo(words, err=True)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--quick", is_flag=True, help="One round, without peers.")
+@click.option("--rounds", default=4, show_default=True, type=click.IntRange(1))
+@click.option("--write", is_flag=True, help="Put the tables and the plot into docs/.")
+@click.pass_context
+def main(context: click.Context, *, quick: bool, rounds: int, write: bool) -> None:
+    """Measure the gateway beside what it stands before and what it is compared with."""
+    if context.invoked_subcommand is not None:
+        return
+    start = time.monotonic()
+    results = measure(rounds=1 if quick else rounds, peers=not quick)
+    tables = report(results)
+    click.echo(tables)
+    if write:
+        DOCUMENT.write_text(put_between(DOCUMENT.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        PLOT.write_text(plot(results), encoding="utf-8")
+        say(f"written: {DOCUMENT.relative_to(ROOT)}, {PLOT.relative_to(ROOT)}")
+    say(f"{time.monotonic() - start:.0f} s in all")
+
+
+@main.command("storm")
+@click.option("--requests", default=REQUESTS, show_default=True, type=click.IntRange(1))
+@click.option("--seed", default=SEED, show_default=True)
+def storm_command(*, requests: int, seed: int) -> None:
+    """Cancel requests at random, and count what is lost by our transport and by httpx's."""
+    click.echo(storm.run(requests=requests, seed=seed))
+
+
+def measure(*, rounds: int, peers: bool) -> Results:
+    """Start everything, measure, stop everything, however it ends."""
+    for workload in WORKLOADS:
+        if loads.installed(workload) is None:
+            say(f"{workload.title}: skipped, {'h2load is' if workload.http2 else 'wrk and h2load are'} not installed")
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
+        stack.callback(hold_signals)
+        signal.signal(signal.SIGTERM, leave)
+        try:
+            subjects = list(Stage(stack, scratch, say).start(peers=peers))
+        except DidNotStartError as error:
+            raise click.ClickException(str(error)) from error
+        return Runner(subjects, WORKLOADS, scratch, say).run(rounds)
+
+
+def plot(results: Results) -> str:
+    """CPU time per request of everything but the backend."""
+    groups: dict[str, list[tuple[str, float]]] = {}
+    for workload in results.workloads:
+        for subject in results.subjects:
+            costs = sorted(sample.cpu_per_request for sample in results.of(workload, subject).values())
+            if costs and subject.key != "direct":
+                groups.setdefault(workload.title, []).append((subject.title, costs[len(costs) // 2]))
+    return bars("CPU time per request, µs (less is better)", groups)
+
+
+def leave(number: int, frame: FrameType | None) -> NoReturn:
+    """On SIGTERM, end as on Ctrl-C: everything is stopped on the way out."""
+    del frame
+    sys.exit(128 + number)
+
+
+def hold_signals() -> None:
+    """A second Ctrl-C must not interrupt the stopping of what we have started."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,106 @@
+"""What was measured, as Markdown. Medians over the rounds; ratios within a round first, then their median."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from benchmarks.run import Results
+from benchmarks.subjects import Subject
+from benchmarks.workloads import Sample, Workload
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+"""What stands between these in docs/performance.md is written by a run with --write."""
+
+BASE = "hypercorn"
+"""The subject that ratios are told against."""
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head, the first column is words, the others are numbers."""
+    head, *body = rows
+    line = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, line, *body))
+
+
+def ratio(samples: dict[int, Sample], base: dict[int, Sample], value: Callable[[Sample], float]) -> float | None:
+    """The median of the ratios within those rounds that have both; None where there is none."""
+    ratios = [value(samples[number]) / value(base[number]) for number in samples.keys() & base.keys()]
+    return median(ratios) if ratios else None
+
+
+def added_latency(through: dict[int, Sample], direct: dict[int, Sample]) -> float | None:
+    """Seconds: the median over the rounds of p50 through minus p50 direct; None where there is no such round."""
+    added = [through[number].load.p50 - direct[number].load.p50 for number in through.keys() & direct.keys()]
+    return median(added) if added else None
+
+
+def report(results: Results) -> str:
+    """All tables of a run."""
+    parts = [conditions(results)]
+    for workload in results.workloads:
+        rows = [row for subject in results.subjects if (row := _row(results, workload, subject))]
+        parts.append(f"**{workload.title}**")
+        head = ["", "requests/s (range)", "CPU µs/request", "÷ stock", "p50 ms", "p99 ms"]
+        parts.append(table([head, *rows]) if rows else "Not measured: no load generator for it is installed.")
+    parts.append("**Added latency**: p50 through the proxy minus p50 of direct access, in ms")
+    parts.append(table(_latency_rows(results)))
+    parts += [f"- {failure}" for failure in results.failures]
+    return "\n\n".join(parts) + "\n"
+
+
+def conditions(results: Results) -> str:
+    """Say where this was measured, and how much else went on there."""
+    rounds = max((len(samples) for samples in results.samples.values()), default=0)
+    stack = ", ".join(f"{name} {version(name)}" for name in ("trio", "hypercorn", "httpx"))
+    return (
+        f"{os.cpu_count()} cores ({cpu_model()}), Python {platform.python_version()}, {stack}. "
+        f"{rounds} round{'s' * (rounds > 1)}. Other processes used {results.others:.0%} of the machine meanwhile."
+    )
+
+
+def cpu_model() -> str:
+    """What Linux says that the processor is."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def put_between(document: str, text: str) -> str:
+    """Replace what stands between BEGIN and END. Raises ValueError where they are missing."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{BEGIN} and {END} must stand in the document, in this order")
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"
+
+
+def _row(results: Results, workload: Workload, subject: Subject) -> list[str] | None:
+    samples = results.of(workload, subject)
+    if not samples:
+        return None
+    each = list(samples.values())
+    rates = [sample.rate for sample in each]
+    errors = sum(sample.load.errors for sample in each)
+    to_base = ratio(samples, results.of(workload, BASE), lambda sample: sample.cpu_per_request)
+    return [
+        subject.title + (f" ({errors} errors)" if errors else ""),
+        f"{median(rates):,.0f}" + (f" ({min(rates):,.0f}-{max(rates):,.0f})" if len(rates) > 1 else ""),
+        f"{median(sample.cpu_per_request for sample in each):.0f}",
+        "" if to_base is None or subject.key == "direct" else f"{to_base:.2f}",
+        f"{median(sample.load.p50 for sample in each) * 1e3:.2f}",
+        f"{median(sample.load.p99 for sample in each) * 1e3:.2f}",
+    ]
+
+
+def _latency_rows(results: Results) -> list[list[str]]:
+    proxies = [subject for subject in results.subjects if subject.proxy]
+    rows = [["", *(subject.title for subject in proxies)]]
+    for workload in results.workloads:
+        added = [added_latency(results.of(workload, each), results.of(workload, "direct")) for each in proxies]
+        rows.append([workload.title, *("" if each is None else f"{each * 1e3:.2f}" for each in added)])
+    return rows

@@ -1,0 +1,65 @@
+"""What is asked of each subject, and what comes of it: values only."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A closed loop: each of ``connections`` x ``streams`` sends its next request when it has its answer."""
+
+    key: str
+    title: str
+    connections: int
+    streams: int = 0
+    """Concurrent requests on each connection, over HTTP/2; 0 is HTTP/1.1, one at a time."""
+    body: str = ""
+    """Of a POST; without one it is a GET."""
+
+    @property
+    def http2(self) -> bool:
+        """Whether it is HTTP/2, with prior knowledge."""
+        return self.streams > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a load generator saw. Times are in seconds."""
+
+    requests: int
+    """Those that were answered as they should be."""
+    seconds: float
+    p50: float
+    p99: float
+    errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One workload on one subject in one round."""
+
+    load: Load
+    cpu: float
+    """Seconds of user and system time that the measured processes used meanwhile."""
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.load.requests / self.load.seconds
+
+    @property
+    def cpu_per_request(self) -> float:
+        """In microseconds."""
+        return self.cpu / self.load.requests * 1e6
+
+
+ORDER = (
+    '{"order_id": "o-1", "customer_id": "c-1", "items": [{"product_id": "p-1", "quantity": 2}], "total_amount": 9.5}'
+)
+
+WORKLOADS = (
+    Workload(key="get-1", title="GET, 1 connection", connections=1),
+    Workload(key="get-32", title="GET, 32 connections", connections=32),
+    Workload(key="get-100", title="GET, 100 connections", connections=100),
+    Workload(key="post-32", title="POST of 108 bytes, 32 connections", connections=32, body=ORDER),
+    Workload(key="h2-80", title="GET over HTTP/2, 8 connections of 10 streams", connections=8, streams=10),
+)

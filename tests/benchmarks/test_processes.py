@@ -1,0 +1,71 @@
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import processes
+from benchmarks.processes import LOAD_CORE, Command, DidNotStartError, answers, free_port, pinned, running
+
+WITH_A_WORKER = """
+import http.server, os, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[2] == "stubborn" else signal.SIG_DFL)
+if os.fork():
+    os.wait()
+else:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/" else 404)
+            self.end_headers()
+    http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def command(port: int, *words: str) -> Command:
+    return Command("server", [sys.executable, *words], f"http://127.0.0.1:{port}/", LOAD_CORE, dict(os.environ))
+
+
+def is_gone(session: int) -> bool:
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("manners", ["obedient", "stubborn"])
+def test_process_and_its_worker_are_gone_behind_the_block_even_after_ctrl_c(
+    manners: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "STOP_SECONDS", 0.2)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+
+    def interrupted() -> None:
+        with running(command(port, "-c", WITH_A_WORKER, str(port), manners), tmp_path) as session:
+            sessions.append(session)
+            assert answers(url)
+            assert not answers(f"{url}elsewhere")
+            raise KeyboardInterrupt
+
+    sessions: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    end = time.monotonic() + 2
+    while not is_gone(sessions[0]) and time.monotonic() < end:
+        time.sleep(0.01)  # its worker is reaped by init
+    assert is_gone(sessions[0])
+    assert not answers(url)
+
+
+def test_process_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) -> None:
+    failing = command(free_port(), "-c", "import sys; sys.exit('no such config')")
+    with pytest.raises(DidNotStartError, match="server ended with 1: no such config"), running(failing, tmp_path):
+        pass
+
+
+def test_command_is_pinned_to_one_core_where_there_are_two() -> None:
+    words = pinned(LOAD_CORE, ["wrk"])
+    assert words[-1] == "wrk"
+    assert words == ["wrk"] or words[:2] == ["taskset", "--cpu-list"]
