@@ -6,7 +6,7 @@ import httpx
 import trio
 
 from gateway import headers
-from gateway.errors import BackendBrokeOff, BadResponse, ClientGone, GatewayError, PayloadTooLarge, Phase
+from gateway.errors import BadResponse, ClientGone, GatewayError, PayloadTooLarge, Phase
 from gateway.forward.body import ClientBody
 from gateway.forward.exchange import Exchange, Message, Upstream
 from gateway.forward.translation import first, translate
@@ -33,13 +33,9 @@ async def forward(exchange: Exchange, upstream: Upstream, *, prefix: bytes, targ
         except* GatewayError as group:
             tree.note(first(group))
     exchange.cut = None
-    if exchange.complete:
-        return
-    if tree.failure is not None:
-        raise tree.failure
-    if tree.scope.cancelled_caught:
-        raise exchange.clock.failure(trio.current_time())
-    raise BackendBrokeOff("the answer ended before it was complete")
+    if not exchange.complete:
+        # What ends a tree without a word is its deadline.
+        raise tree.failure or exchange.clock.failure(trio.current_time())
 
 
 class Tree:

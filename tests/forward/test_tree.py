@@ -1,17 +1,20 @@
 """One exchange from end to end, on the virtual clock: what crosses, and when and how it ends."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import httpx
 import pytest
 import trio
 
+from gateway.app import GatewayApp, create_app
 from gateway.config import Settings
-from gateway.errors import Cause, Phase
+from gateway.errors import Cause
+from gateway.observe import Collector
 from gateway.testing.app import running_gateway
 from gateway.testing.backend import Backend, Connection, hang, respond, response
 from gateway.testing.network import MemoryNetwork
-from gateway.testing.orphans import assert_no_orphans
+from gateway.transport import BackendTransport
 
 Make = Callable[..., Settings]
 Clock = trio.abc.Clock
@@ -244,310 +247,7 @@ async def test_any_httpx_transport_can_stand_in_for_ours(network: MemoryNetwork,
     assert (got.status_code, got.content, got.headers["x-target"]) == (202, b"mock", "/api/x?a=b")
 
 
-# 100 Continue
-
-
-async def test_body_waits_for_the_backend_to_say_continue(
-    network: MemoryNetwork, settings: Make, autojump_clock: Clock
-) -> None:
-    async def script(conn: Connection) -> None:
-        await conn.read_head()
-        await conn.sleep(0.5)
-        assert conn.received.endswith(b"\r\n\r\n")  # no byte of the body has come
-        await conn.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        await conn.read_body()
-        await conn.send(response(body=b"thanks"))
-
-    async with (
-        Backend(network, "service1", 8001, script),
-        running_gateway(network, settings()) as gateway,
-        await gateway.raw_client() as client,
-    ):
-        head = b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
-        await client.send(head)
-        assert (await client.read_response()).status == 100
-        await client.send(b"body")
-        assert (await client.read_response()).body == b"thanks"
-
-
-async def test_backend_that_refuses_at_the_head_is_spared_the_body(network: MemoryNetwork, settings: Make) -> None:
-    async def script(conn: Connection) -> None:
-        await conn.read_head()
-        await conn.send(response(417))
-        await conn.wait_closed()
-
-    async with (
-        Backend(network, "service1", 8001, script) as backend,
-        running_gateway(network, settings()) as gateway,
-        await gateway.raw_client() as client,
-    ):
-        head = b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
-        await client.send(head)
-        assert (await client.read_response()).status == 417
-        await backend.connections[0].finished.wait()
-    assert backend.connections[0].received.endswith(b"\r\n\r\n")
-
-
-async def test_backend_that_knows_no_continue_gets_the_body_after_a_second(
-    network: MemoryNetwork, settings: Make, autojump_clock: Clock
-) -> None:
-    async with (
-        Backend(network, "service1", 8001, respond(body=b"old")),
-        running_gateway(network, settings()) as gateway,
-        await gateway.raw_client() as client,
-    ):
-        start = trio.current_time()
-        head = b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
-        await client.send(head)
-        assert (await client.read_response()).status == 100
-        assert trio.current_time() == start + 1
-        await client.send(b"body")
-        assert (await client.read_response()).body == b"old"
-
-
-# The clocks: each ends the exchange at exactly its time, and says so
-
-
-async def explained(client: httpx.AsyncClient, **request: object) -> tuple[float, httpx.Response]:
-    start = trio.current_time()
-    answer = await client.request("GET", URL, **request)  # type: ignore[arg-type] # handed through
-    return trio.current_time() - start, answer
-
-
-@pytest.mark.requirement("FR-008")
-async def test_backend_that_never_answers_is_504_at_exactly_the_timeout(
-    network: MemoryNetwork, settings: Make, autojump_clock: Clock
-) -> None:
-    async with (
-        Backend(network, "service1", 8001, hang()) as backend,
-        running_gateway(network, settings(timeout=30)) as gateway,
-        gateway.client() as client,
-    ):
-        async with assert_no_orphans(network):
-            start = trio.current_time()
-            after, answer = await explained(client)
-            assert after == 30
-            assert await backend.connections[0].wait_closed() == start + 30
-            await client.aclose()
-        (record,) = await gateway.logged(1)
-    facts = answer.json()
-    assert (answer.status_code, facts["error"], facts["phase"]) == (504, "gateway_timeout", "first_byte")
-    assert facts["message"] == "service1: the backend did not answer within 30 s"
-    assert sum(facts["timings_ms"].values()) == pytest.approx(30_000)
-    assert answer.headers["proxy-status"].startswith("api-gateway; error=http_response_timeout")
-    assert (record.cause, record.phase, record.duration_ms) == (Cause.BACKEND_TIMEOUT, Phase.FIRST_BYTE, 30_000)
-
-
-@pytest.mark.requirement("FR-008")
-async def test_service_has_a_timeout_of_its_own(network: MemoryNetwork, settings: Make, autojump_clock: Clock) -> None:
-    async with (
-        Backend(network, "service1", 8001, hang()),
-        running_gateway(network, settings(timeout=30, service={"timeout": 7})) as gateway,
-        gateway.client() as client,
-    ):
-        after, answer = await explained(client)
-    assert (after, answer.status_code) == (7, 504)
-
-
-async def test_head_that_drips_does_not_rearm_the_timeout(
-    network: MemoryNetwork, settings: Make, autojump_clock: Clock
-) -> None:
-    async def drip(conn: Connection) -> None:
-        await conn.read_request()
-        for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000:
-            await conn.send(bytes([byte]))
-            await conn.sleep(1)
-
-    async with (
-        Backend(network, "service1", 8001, drip),
-        running_gateway(network, settings(timeout=30)) as gateway,
-        gateway.client() as client,
-    ):
-        after, answer = await explained(client)
-    assert (after, answer.status_code) == (30, 504)
-
-
-async def test_connection_that_never_comes_is_504_at_the_connect_timeout(
-    network: MemoryNetwork, settings: Make, autojump_clock: Clock
-) -> None:
-    network.black_hole("service1", 8001)
-    async with running_gateway(network, settings(timeout=30)) as gateway, gateway.client() as client:
-        after, answer = await explained(client)
-    assert (after, answer.status_code, answer.json()["phase"]) == (5, 504, "connect")
-    assert "connection_timeout" in answer.headers["proxy-status"]
-
-
-async def test_connection_refused_is_503_with_retry_after(network: MemoryNetwork, settings: Make) -> None:
-    async with running_gateway(network, settings()) as gateway, gateway.client() as client:
-        answer = await client.get(URL)
-        (record,) = await gateway.logged(1)
-    facts = answer.json()
-    assert (answer.status_code, facts["error"], facts["phase"]) == (503, "service_unavailable", "connect")
-    assert facts["message"] == "service1: no connection to the backend: connection refused"
-    assert answer.headers["retry-after"] == "1"
-    assert record.cause is Cause.CONNECT_FAILED
-
-
-async def test_pool_that_stays_full_is_503_at_the_timeout(
-    network: MemoryNetwork, settings: Make, autojump_clock: Clock
-) -> None:
-    answers = []
-    async with (
-        Backend(network, "service1", 8001, hang()),
-        running_gateway(network, settings(service={"timeout": 10, "max_connections": 1})) as gateway,
-        gateway.client() as client,
-        trio.open_nursery() as nursery,
-    ):
-
-        async def ask() -> None:
-            answers.append(await explained(client))
-
-        nursery.start_soon(ask)
-        nursery.start_soon(ask)
-    answers.sort(key=lambda pair: pair[1].status_code)
-    assert [(after, answer.status_code, answer.json()["phase"]) for after, answer in answers] == [
-        (10, 503, "queue"),
-        (10, 504, "first_byte"),
-    ]
-    assert "connection_limit_reached" in answers[0][1].headers["proxy-status"]
-
-
-async def test_wait_for_a_connection_counts_against_the_same_clock(
-    network: MemoryNetwork, settings: Make, autojump_clock: Clock
-) -> None:
-    ends = []
-    async with (
-        Backend(network, "service1", 8001, hang()),
-        running_gateway(network, settings(service={"timeout": 10, "max_connections": 1})) as gateway,
-        gateway.client() as client,
-        trio.open_nursery() as nursery,
-    ):
-
-        async def ask(after: float) -> None:
-            await trio.sleep(after)
-            took, answer = await explained(client)
-            ends.append((took, answer.json()["phase"], answer.json()["timings_ms"]["queue"]))
-
-        nursery.start_soon(ask, 0)
-        nursery.start_soon(ask, 4)
-    # The second waits 6 s for the connection and has it for the 4 s that are left of its ten.
-    assert ends == [(10, "first_byte", 0), (10, "first_byte", 6000)]
-
-
-async def test_backend_silent_within_its_body_cuts_the_answer_at_its_timeout(
-    network: MemoryNetwork, settings: Make, autojump_clock: Clock
-) -> None:
-    async def stall(conn: Connection) -> None:
-        await conn.read_request()
-        await conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-        await conn.wait_closed()
-
-    async with (
-        Backend(network, "service1", 8001, stall),
-        running_gateway(network, settings(timeout=30)) as gateway,
-        await gateway.raw_client() as client,
-    ):
-        start = trio.current_time()
-        await client.send(b"GET /api/service1/x HTTP/1.1\r\nHost: example\r\n\r\n")
-        assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-        assert await client.read_to_end() == b"half"
-        assert trio.current_time() == start + 30
-        (record,) = await gateway.logged(1)
-    assert (record.status_code, record.cause, record.phase) == (200, Cause.BACKEND_TIMEOUT, Phase.BODY)
-
-
-async def test_deadline_bounds_an_answer_that_keeps_moving(
-    network: MemoryNetwork, settings: Make, autojump_clock: Clock
-) -> None:
-    async def endless(conn: Connection) -> None:
-        await conn.read_request()
-        await conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        while True:
-            await conn.send(b"1\r\nx\r\n")
-            await conn.sleep(1)
-
-    async with (
-        Backend(network, "service1", 8001, endless),
-        running_gateway(network, settings(service={"deadline": 12.5})) as gateway,
-        gateway.client() as client,
-    ):
-        start = trio.current_time()
-        with pytest.raises(httpx.RemoteProtocolError):
-            await client.get(URL)
-        assert trio.current_time() == start + 12.5
-        (record,) = await gateway.logged(1)
-    assert "deadline of 12.5 s" in (record.error or "")
-
-
-@pytest.mark.parametrize(("first", "pieces"), [(b"", 0), (b"some", 3)])
-async def test_client_too_slow_with_its_body_is_408_at_its_own_timeout(
-    network: MemoryNetwork, settings: Make, autojump_clock: Clock, first: bytes, pieces: int
-) -> None:
-    async with (
-        Backend(network, "service1", 8001, hang()),
-        running_gateway(network, settings(timeout=5, client_timeout=60)) as gateway,
-        await gateway.raw_client() as client,
-    ):
-        start = trio.current_time()
-        await client.send(b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 100\r\n\r\n" + first)
-        for _ in range(pieces):
-            await client.sleep(50)
-            await client.send(b"more")
-        answer = await client.read_response()
-        assert trio.current_time() == start + 50 * pieces + 60
-        (record,) = await gateway.logged(1)
-    assert answer.status == 408
-    assert b"the client sent nothing more of its body for 60 s" in answer.body
-    assert record.cause is Cause.CLIENT_TOO_SLOW
-
-
 # Where it is refused, and where it breaks
-
-
-async def test_body_announced_over_the_limit_is_413_without_an_upload(network: MemoryNetwork, settings: Make) -> None:
-    async with (
-        Backend(network, "service1", 8001, hang()) as backend,
-        running_gateway(network, settings(max_body_size=1000)) as gateway,
-        await gateway.raw_client() as client,
-    ):
-        head = b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n"
-        await client.send(head)
-        answer = await client.read_response()
-        (record,) = await gateway.logged(1)
-    assert answer.status == 413
-    assert b"larger than 1000 bytes" in answer.body
-    assert backend.connections == []
-    assert (record.cause, record.bytes_in) == (Cause.BODY_TOO_LARGE, 0)
-
-
-@pytest.mark.parametrize("http2", [False, True])
-async def test_body_that_grows_over_the_limit_is_413_and_the_backend_is_cut(
-    network: MemoryNetwork,
-    settings: Make,
-    http2: bool,  # noqa: FBT001 -- a parameter
-) -> None:
-    async def endless() -> AsyncIterator[bytes]:
-        for _ in range(50):
-            yield b"x" * 100
-
-    async with (
-        Backend(network, "service1", 8001, hang()) as backend,
-        running_gateway(network, settings(max_body_size=1000)) as gateway,
-        gateway.h2_client() if http2 else gateway.client() as client,
-    ):
-        answer = await client.post(URL, content=endless())
-        for connection in backend.connections:
-            await connection.finished.wait()
-    assert answer.status_code == 413
-
-
-async def test_body_at_the_limit_passes(network: MemoryNetwork, settings: Make) -> None:
-    async with (
-        Backend(network, "service1", 8001, respond()),
-        running_gateway(network, settings(max_body_size=1000)) as gateway,
-        gateway.client() as client,
-    ):
-        assert (await client.post(URL, content=b"x" * 1000)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -622,3 +322,146 @@ async def test_ambiguous_request_is_400_and_reaches_nobody(network: MemoryNetwor
         )
         assert (await client.read_response()).status == 400
     assert backend.connections == []
+
+
+# On a server that does not tell of a client's leaving
+
+
+class PlainServer:
+    """Calls the app as any ASGI server may, without an extension; what the client does is put into ``inbox``."""
+
+    def __init__(self, app: GatewayApp, method: str = "GET", headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self.app = app
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "raw_path": b"/api/service1/x",
+            "path": "/api/service1/x",
+            "query_string": b"",
+            "headers": [(b"host", b"example"), *headers],
+            "client": ("192.0.2.7", 1234),
+            "server": ("gateway", 80),
+        }
+        self.inbox, self._receive = trio.open_memory_channel[dict[str, object]](10)
+        self.sent: list[dict[str, Any]] = []
+        self.broken = False
+
+    async def send(self, message: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.broken:
+            raise BrokenPipeError
+        self.sent.append(message)
+
+    async def run(self) -> None:
+        await self.app(self.scope, self._receive.receive, self.send)  # type: ignore[arg-type] # plain dicts, as ASGI has them
+
+
+def plain_app(network: MemoryNetwork, settings: Settings) -> tuple[GatewayApp, Collector]:
+    log = Collector()
+    return create_app(settings, transports={"service1": BackendTransport(connect=network.connect)}, sink=log), log
+
+
+NOTHING_MORE: dict[str, object] = {"type": "http.request", "body": b"", "more_body": False}
+GONE: dict[str, object] = {"type": "http.disconnect"}
+
+
+async def test_disconnect_is_watched_for_where_nobody_tells(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock
+) -> None:
+    app, log = plain_app(network, settings())
+    server = PlainServer(app)
+    async with Backend(network, "service1", 8001, hang()) as backend, trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await server.inbox.send(NOTHING_MORE)
+        await trio.sleep(3)
+        left = trio.current_time()
+        await server.inbox.send(GONE)
+        assert await backend.connections[0].wait_closed() == left
+    assert (log.records[0].cause, log.records[0].duration_ms) == (Cause.CLIENT_GONE, 3000)
+    assert server.sent == []
+
+
+async def test_disconnect_is_watched_for_once_the_upload_is_over(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock
+) -> None:
+    app, log = plain_app(network, settings())
+    server = PlainServer(app, "POST", [(b"content-length", b"4")])
+    async with Backend(network, "service1", 8001, hang()) as backend, trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await server.inbox.send({"type": "http.request", "body": b"bo", "more_body": True})
+        await server.inbox.send({"type": "http.request", "body": b"dy", "more_body": False})
+        await trio.sleep(3)
+        await server.inbox.send(GONE)
+        await backend.connections[0].finished.wait()
+    assert backend.connections[0].received.endswith(b"body")
+    assert log.records[0].cause is Cause.CLIENT_GONE
+
+
+async def test_disconnect_within_the_upload_ends_the_tree(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock
+) -> None:
+    app, log = plain_app(network, settings())
+    server = PlainServer(app, "POST", [(b"content-length", b"4")])
+    async with Backend(network, "service1", 8001, hang()) as backend, trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await server.inbox.send({"type": "http.request", "body": b"bo", "more_body": True})
+        await trio.sleep(3)
+        await server.inbox.send(GONE)
+        await backend.connections[0].finished.wait()
+    assert (log.records[0].cause, log.records[0].bytes_in) == (Cause.CLIENT_GONE, 2)
+
+
+async def test_whole_exchange_on_a_plain_server(network: MemoryNetwork, settings: Make) -> None:
+    app, log = plain_app(network, settings())
+    server = PlainServer(app)
+    async with Backend(network, "service1", 8001, respond(body=b"ok")), trio.open_nursery() as nursery:
+        await server.inbox.send(NOTHING_MORE)
+        nursery.start_soon(server.run)
+    assert [message["type"] for message in server.sent] == ["http.response.start", "http.response.body"]
+    assert server.sent[1]["body"] == b"ok"
+    assert log.records[0].client_ip == "192.0.2.7"
+
+
+async def test_send_that_fails_is_a_client_that_left(network: MemoryNetwork, settings: Make) -> None:
+    app, log = plain_app(network, settings())
+    server = PlainServer(app)
+    server.broken = True
+    async with Backend(network, "service1", 8001, respond()), trio.open_nursery() as nursery:
+        await server.inbox.send(NOTHING_MORE)
+        nursery.start_soon(server.run)
+    assert log.records[0].cause is Cause.CLIENT_GONE
+
+
+async def test_early_hints_reach_a_client_whose_server_can_send_them(network: MemoryNetwork, settings: Make) -> None:
+    async def script(conn: Connection) -> None:
+        await conn.read_request()
+        await conn.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX: y\r\n\r\n" + response())
+        await conn.wait_closed()
+
+    app, _log = plain_app(network, settings())
+    server = PlainServer(app)
+    server.scope["extensions"] = {"http.response.early_hint": {}}
+    async with Backend(network, "service1", 8001, script), trio.open_nursery() as nursery:
+        await server.inbox.send(NOTHING_MORE)
+        nursery.start_soon(server.run)
+    assert server.sent[0] == {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]}
+    assert server.sent[1]["status"] == 200
+
+
+async def test_trailers_are_sent_where_the_server_carries_them(network: MemoryNetwork, settings: Make) -> None:
+    async def script(conn: Connection) -> None:
+        await conn.read_request()
+        await conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Digest\r\n\r\n")
+        await conn.send(b"1\r\na\r\n0\r\nDigest: x\r\nContent-Length: 7\r\n\r\n")
+        await conn.wait_closed()
+
+    app, _log = plain_app(network, settings())
+    server = PlainServer(app)
+    server.scope["extensions"] = {"http.response.trailers": {}}
+    async with Backend(network, "service1", 8001, script), trio.open_nursery() as nursery:
+        await server.inbox.send(NOTHING_MORE)
+        nursery.start_soon(server.run)
+    assert server.sent[0]["trailers"] is True
+    assert server.sent[-1] == {"type": "http.response.trailers", "headers": [(b"Digest", b"x")]}

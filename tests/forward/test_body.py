@@ -1,0 +1,185 @@
+"""The request's body: when it is asked of the client, how slow and how large it may be."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from gateway.app import create_app
+from gateway.config import Settings
+from gateway.errors import Cause
+from gateway.observe import Collector
+from gateway.testing.app import running_gateway
+from gateway.testing.backend import Backend, Connection, hang, respond, response
+from gateway.testing.network import MemoryNetwork
+from gateway.transport import BackendTransport
+
+Make = Callable[..., Settings]
+Clock = trio.abc.Clock
+
+URL = "/api/service1/x"
+
+
+# 100 Continue
+
+
+async def test_body_waits_for_the_backend_to_say_continue(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock
+) -> None:
+    async def script(conn: Connection) -> None:
+        await conn.read_head()
+        await conn.sleep(0.5)
+        assert conn.received.endswith(b"\r\n\r\n")  # no byte of the body has come
+        await conn.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await conn.read_body()
+        await conn.send(response(body=b"thanks"))
+
+    async with (
+        Backend(network, "service1", 8001, script),
+        running_gateway(network, settings()) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        head = b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+        await client.send(head)
+        assert (await client.read_response()).status == 100
+        await client.send(b"body")
+        assert (await client.read_response()).body == b"thanks"
+
+
+async def test_backend_that_refuses_at_the_head_is_spared_the_body(network: MemoryNetwork, settings: Make) -> None:
+    async def script(conn: Connection) -> None:
+        await conn.read_head()
+        await conn.send(response(417))
+        await conn.wait_closed()
+
+    async with (
+        Backend(network, "service1", 8001, script) as backend,
+        running_gateway(network, settings()) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        head = b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+        await client.send(head)
+        assert (await client.read_response()).status == 417
+        await backend.connections[0].finished.wait()
+    assert backend.connections[0].received.endswith(b"\r\n\r\n")
+
+
+async def test_backend_that_knows_no_continue_gets_the_body_after_a_second(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock
+) -> None:
+    async with (
+        Backend(network, "service1", 8001, respond(body=b"old")),
+        running_gateway(network, settings()) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        start = trio.current_time()
+        head = b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+        await client.send(head)
+        assert (await client.read_response()).status == 100
+        assert trio.current_time() == start + 1
+        await client.send(b"body")
+        assert (await client.read_response()).body == b"old"
+
+
+# Slow, and large
+
+
+@pytest.mark.parametrize(("first", "pieces"), [(b"", 0), (b"some", 3)])
+async def test_client_too_slow_with_its_body_is_408_at_its_own_timeout(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock, first: bytes, pieces: int
+) -> None:
+    async with (
+        Backend(network, "service1", 8001, hang()),
+        running_gateway(network, settings(timeout=5, client_timeout=60)) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        start = trio.current_time()
+        await client.send(b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 100\r\n\r\n" + first)
+        for _ in range(pieces):
+            await client.sleep(50)
+            await client.send(b"more")
+        answer = await client.read_response()
+        assert trio.current_time() == start + 50 * pieces + 60
+        (record,) = await gateway.logged(1)
+    assert answer.status == 408
+    assert b"the client sent nothing more of its body for 60 s" in answer.body
+    assert record.cause is Cause.CLIENT_TOO_SLOW
+
+
+async def test_body_announced_over_the_limit_is_413_without_an_upload(network: MemoryNetwork, settings: Make) -> None:
+    async with (
+        Backend(network, "service1", 8001, hang()) as backend,
+        running_gateway(network, settings(max_body_size=1000)) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        head = b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n"
+        await client.send(head)
+        answer = await client.read_response()
+        (record,) = await gateway.logged(1)
+    assert answer.status == 413
+    assert b"larger than 1000 bytes" in answer.body
+    assert backend.connections == []
+    assert (record.cause, record.bytes_in) == (Cause.BODY_TOO_LARGE, 0)
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_body_that_grows_over_the_limit_is_413_and_the_backend_is_cut(
+    network: MemoryNetwork,
+    settings: Make,
+    http2: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(50):
+            yield b"x" * 100
+
+    async with (
+        Backend(network, "service1", 8001, hang()) as backend,
+        running_gateway(network, settings(max_body_size=1000)) as gateway,
+        gateway.h2_client() if http2 else gateway.client() as client,
+    ):
+        answer = await client.post(URL, content=endless())
+        for connection in backend.connections:
+            await connection.finished.wait()
+    assert answer.status_code == 413
+
+
+async def test_body_at_the_limit_passes(network: MemoryNetwork, settings: Make) -> None:
+    async with (
+        Backend(network, "service1", 8001, respond()),
+        running_gateway(network, settings(max_body_size=1000)) as gateway,
+        gateway.client() as client,
+    ):
+        assert (await client.post(URL, content=b"x" * 1000)).status_code == 200
+
+
+@pytest.mark.parametrize("content", [b"x" * 3, b"x" * 5])
+async def test_body_of_another_length_than_announced_is_refused(
+    network: MemoryNetwork, settings: Make, content: bytes
+) -> None:
+    # Our own server lets no such body through; another one might.
+    log = Collector()
+    app = create_app(settings(), transports={"service1": BackendTransport(connect=network.connect)}, sink=log)
+    sent = []
+
+    async def receive() -> dict[str, Any]:
+        await trio.lowlevel.checkpoint()
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "raw_path": b"/api/service1/x",
+        "query_string": b"",
+        "headers": [(b"host", b"example"), (b"content-length", b"4")],
+    }
+    async with Backend(network, "service1", 8001, respond()) as backend:
+        await app(scope, receive, send)  # type: ignore[arg-type] # plain dicts, as ASGI has them
+    assert sent[0]["status"] == 400
+    assert "not as long as its Content-Length" in (log.records[0].error or "")
+    assert backend.requests == []
