@@ -14,6 +14,7 @@ from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, Event, StreamReset
 from h2.exceptions import FrameTooLargeError, InvalidBodyLengthError, ProtocolError
 from h2.settings import SettingCodes, Settings
+from h2.stream import StreamState
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PriorityFrame
 
 from gateway.server.limits import Limits
@@ -25,6 +26,8 @@ FRAME_HEADER = 9
 DEFAULT_WINDOW = 65_535
 """Of a connection, until it is raised by WINDOW_UPDATE (RFC 9113 section 6.9.2)."""
 CONNECTION_WINDOW = 1_048_576
+RECEIVING = frozenset([StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL])
+"""Where a stream of the client's still takes its data."""
 
 
 class StreamwiseConnection(H2Connection):
@@ -53,10 +56,44 @@ class StreamwiseConnection(H2Connection):
             },
         )
 
+        self._taken_in = 0
+        self._consumed: dict[int, int] = {}
+
     def initiate_connection(self) -> None:
         """The settings, and a connection window that one slow stream cannot use up."""
         super().initiate_connection()
         self.increment_flow_control_window(CONNECTION_WINDOW - DEFAULT_WINDOW)
+
+    def took_in(self, size: int) -> None:
+        """So many bytes of flow-controlled data have come.
+
+        The connection's window is given back at once, so that a stream that nobody reads holds up no other. What the
+        client may have under way on one stream is bounded by that stream's own window.
+        """
+        self._taken_in += size
+        if self._taken_in >= CONNECTION_WINDOW // 2:
+            self.increment_flow_control_window(self._taken_in)
+            self._taken_in = 0
+
+    def give_back(self, stream_id: int, size: int) -> None:
+        """So many bytes of a stream have been used up. The client is told in large steps, while it may still send."""
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.state_machine.state not in RECEIVING:
+            return
+        consumed = self._consumed.get(stream_id, 0) + size
+        if consumed >= self.local_settings.initial_window_size // 2:
+            self.increment_flow_control_window(consumed, stream_id)
+            consumed = 0
+        self._consumed[stream_id] = consumed
+
+    def forget(self, stream_id: int) -> None:
+        """The stream is of no interest any more."""
+        self._consumed.pop(stream_id, None)
+
+    def is_open(self, stream_id: int) -> bool:
+        """Whether one of the two sides may still send on it."""
+        stream = self.streams.get(stream_id)
+        return stream is not None and stream.open
 
     @property
     def open_inbound_streams(self) -> int:

@@ -19,7 +19,7 @@ from hypercorn.typing import ConnectionState
 from gateway.http1 import LAST_CHUNK, ProtocolError, RawHeaders, encode_chunk
 from gateway.server.failures import ClientGone
 from gateway.server.heads import PREFACE, Refused, RequestHead, find_head, parse_request_head
-from gateway.server.responses import DATE, ResponsePlan, serialize_response_head
+from gateway.server.responses import ResponsePlan, own_fields, serialize_response_head
 from gateway.server.streams import RequestStream
 from gateway.server.tasks import Tasks
 from gateway.server.transport import Address
@@ -247,7 +247,7 @@ class Http1(H11Protocol):
     async def _answer_refusal(self, status: int) -> None:
         self._lingering = True
         block = serialize_response_head(
-            status, [(b"content-length", b"0"), (b"connection", b"close"), *self._own_fields(dated=False)]
+            status, [(b"content-length", b"0"), (b"connection", b"close"), *own_fields(self.config, dated=False)]
         )
         try:
             await self.link.write(block)
@@ -285,7 +285,7 @@ class Http1(H11Protocol):
             fields = [*fields, (b"connection", b"close")]
         elif head.http_version == "1.0":
             fields = [*fields, (b"connection", b"keep-alive")]
-        fields = [*fields, *self._own_fields(dated=plan.dated)]
+        fields = [*fields, *own_fields(self.config, dated=plan.dated)]
         block = serialize_response_head(plan.status, fields)
         await self._send(stream, block, data, end=end)
 
@@ -308,13 +308,6 @@ class Http1(H11Protocol):
         if self._chunked:
             await self.link.write(b"".join([b"0\r\n", *[b"%s: %s\r\n" % field for field in headers], b"\r\n"]))
         self._response_complete(stream)
-
-    def _own_fields(self, *, dated: bool) -> RawHeaders:
-        fields: RawHeaders = []
-        if self.config.include_date_header and not dated:
-            fields.append(DATE.now())
-        fields.extend((b"alt-svc", value.encode("ascii")) for value in self.config.alt_svc_headers)
-        return fields
 
     def _response_complete(self, stream: Stream) -> None:
         stream.complete()
@@ -348,7 +341,7 @@ class Http1(H11Protocol):
 
     async def switch(self, stream: WebSocketStream, status: int, headers: RawHeaders) -> None:
         """See SocketWire."""
-        await self.link.write(serialize_response_head(status, [*headers, *self._own_fields(dated=False)]))
+        await self.link.write(serialize_response_head(status, [*headers, *own_fields(self.config, dated=False)]))
         self._switched = True
         if self._buffer:
             stream.data_came(bytes(self._buffer))

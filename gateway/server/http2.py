@@ -4,8 +4,8 @@ What lives here: what RFC 9113 asks of a server beyond the state machine. What n
 (``h2_connection``), the grammar of a head (``heads``), or a socket.
 
 All of it is synchronous but the waiting: an app's ``send`` makes its frames itself when the windows allow it, and one
-task per connection, the sender, carries what has gathered to the socket. So nothing is kept per stream: an app that may
-not send waits, holding its own data. And no two tasks ever write.
+task per connection (``h2_sender``) carries them to the socket. So nothing is kept per stream: an app that may not send
+waits, holding its own data. And no two tasks ever write.
 """
 
 import contextlib
@@ -29,13 +29,14 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Request
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.typing import ConnectionState
-from hyperframe.frame import GoAwayFrame
 
 from gateway.http1 import RawHeaders
 from gateway.server.failures import ClientGone
-from gateway.server.h2_connection import CONNECTION_WINDOW, StreamwiseConnection
+from gateway.server.h2_connection import StreamwiseConnection
+from gateway.server.h2_sender import FrameSender
 from gateway.server.heads import Http2Head, Refused, check_http2_head
-from gateway.server.responses import DATE, ResponsePlan, lowered
+from gateway.server.limits import Rate
+from gateway.server.responses import ResponsePlan, lowered, own_fields
 from gateway.server.streams import RequestStream
 from gateway.server.tasks import Tasks
 from gateway.server.transport import Address
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
 
 EXTENSIONS: dict[str, dict[str, object]] = {"http.response.trailers": {}}
 ANY_STREAM = 2**31 - 1
-CONTROL_BUFFER = 65_536
-"""Bytes of acknowledgements and the like that may wait for the socket beyond ``response_buffer``, before the client is
-not read any more: one that asks without end and reads nothing (PING, SETTINGS) fills this much and no more."""
 RESET_WINDOW = 10.0
 """Seconds over which resets are counted."""
 EARLY_ANSWER_GRACE = 0.5
@@ -82,11 +80,7 @@ class Http2(H2Protocol):
         self.limits = link.limits
         self._shared = link.context
         self.connection = StreamwiseConnection(link.limits)
-        self._outgoing: list[bytes] = []
-        self._outgoing_size = 0
-        self._sender = trio.lowlevel.ParkingLot()
-        self._room = trio.lowlevel.ParkingLot()
-        """Apps that wait for a window or for the socket."""
+        self._sender = FrameSender(link, self.connection)
         self._running = 0
         """Apps that have not ended, those of streams that are gone included."""
         self._newest = 0
@@ -96,13 +90,12 @@ class Http2(H2Protocol):
         self._ending = False
         """Close when no stream is left and everything is written."""
         self._lingering = False
-        self._uncredited = 0
-        self._resets: tuple[float, int] = (0.0, 0)
+        self._resets = Rate(RESET_WINDOW)
 
     async def initiate(self, headers: RawHeaders | None = None, settings: bytes | None = None) -> None:  # noqa: ARG002 -- for h2c upgrades, which are not served
         """A connection begins."""
         self.connection.initiate_connection()
-        self._gather()
+        self._sender.gather()
         self.link.set_clock(self.limits.keep_alive_timeout)
         self.link.nursery.start_soon(self.send_task)
         if self._shared.retiring:
@@ -113,7 +106,7 @@ class Http2(H2Protocol):
     @property
     def wants_data(self) -> bool:
         """See Protocols."""
-        return self._lingering or self._outgoing_size <= self.limits.response_buffer + CONTROL_BUFFER
+        return self._lingering or not self._sender.is_congested
 
     async def handle(self, event: Event) -> None:
         """Bytes came, or the connection closed."""
@@ -127,7 +120,7 @@ class Http2(H2Protocol):
             else:
                 for h2_event in events:
                     self._handle_event(h2_event)
-            self._gather()
+            self._sender.gather()
 
     def client_left(self) -> None:
         """See Protocols."""
@@ -136,17 +129,15 @@ class Http2(H2Protocol):
         self.streams.clear()
         for stream in streams:
             stream.client_left()
-        self._room.unpark_all()
-        self._sender.unpark_all()
+        self._sender.wake_apps()
+        self._sender.wake()
 
     async def timed_out(self) -> bool:
         """Idle for too long: say so, as RFC 9113 section 6.8 asks, and close."""
         if not self._lingering:
             self._say_goaway(self._newest)
-            data = b"".join(self._outgoing)
-            self._outgoing.clear()
             with contextlib.suppress(ClientGone):
-                await self.link.write(data)
+                await self._sender.write_now()
         return False
 
     def prepare_to_retire(self) -> None:
@@ -166,54 +157,23 @@ class Http2(H2Protocol):
         """The client broke the protocol beyond repair. With ``code``, GOAWAY is ours to write; else h2 has done it."""
         if code is not None:
             self._say_goaway(self._newest, code)
-        self._gather()
+        self._sender.gather()
         self._ending = True
         self._lingering = True
         streams = list(self.streams.values())
         self.streams.clear()
         for stream in streams:
             stream.client_left()
-        self._room.unpark_all()
-        self._sender.unpark_all()
+        self._sender.wake_apps()
+        self._sender.wake()
 
     def _say_goaway(self, last_stream_id: int, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
-        # Not h2's close_connection: that closes its state machine, and answers in flight could not be sent.
-        self._gather()
-        frame = GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code)
-        self._queue(frame.serialize())
-
-    # ---- the sender
-
-    def _gather(self) -> None:
-        data = self.connection.data_to_send()
-        if data:
-            self._queue(data)
-
-    def _queue(self, data: bytes) -> None:
-        self._outgoing.append(data)
-        self._outgoing_size += len(data)
-        self._sender.unpark_all()
+        self._sender.goaway(last_stream_id, code)
 
     async def send_task(self) -> None:
-        """Carry frames to the socket until the connection is gone. It alone writes."""
-        while not self.link.gone:
-            if self._outgoing:
-                data = b"".join(self._outgoing)
-                self._outgoing.clear()
-                try:
-                    await self.link.write(data)
-                except ClientGone:
-                    return
-                held = not self.wants_data
-                self._outgoing_size -= len(data)
-                self._room.unpark_all()
-                if held:
-                    self.link.read_on()
-            elif self._ending and not self.streams:
-                self._end()
-                return
-            else:
-                await self._sender.park()
+        """Carry frames to the socket, as long as there is a connection; it alone writes. Then end it."""
+        if await self._sender.run(lambda: self._ending and not self.streams):
+            self._end()
 
     def _end(self) -> None:
         if self._newest or self._lingering:
@@ -239,11 +199,11 @@ class Http2(H2Protocol):
             case StreamReset():
                 self._reset_by_client(event)
             case WindowUpdated() | RemoteSettingsChanged():
-                self._room.unpark_all()
+                self._sender.wake_apps()
             case ConnectionTerminated():
                 # The client opens no more streams; those it has are answered.
                 self._ending = True
-                self._sender.unpark_all()
+                self._sender.wake()
 
     def _request(self, event: RequestReceived) -> None:
         stream_id = event.stream_id
@@ -292,17 +252,12 @@ class Http2(H2Protocol):
         return len(self.streams) >= self.limits.max_streams or self._running >= 2 * self.limits.max_streams
 
     def _refuse(self, stream_id: int, status: int) -> None:
-        fields = [(b":status", b"%d" % status), (b"content-length", b"0"), *self._own_fields(dated=False)]
+        fields = [(b":status", b"%d" % status), (b"content-length", b"0"), *own_fields(self.config, dated=False)]
         self.connection.send_headers(stream_id, fields, end_stream=True)
         self._stop_upload(stream_id)
 
     def _data(self, event: DataReceived) -> None:
-        # The connection's window is given back at once, so that a stream that nobody reads holds up no other; what the
-        # client may have under way on one stream is bounded by that stream's window.
-        self._uncredited += event.flow_controlled_length
-        if self._uncredited >= CONNECTION_WINDOW // 2:
-            self.connection.increment_flow_control_window(self._uncredited)
-            self._uncredited = 0
+        self.connection.took_in(event.flow_controlled_length)
         stream = self.streams.get(event.stream_id)
         if stream is None:
             return
@@ -313,41 +268,35 @@ class Http2(H2Protocol):
             self.consumed(stream, padding)
 
     def consumed(self, stream: Stream, size: int) -> None:
-        """See Wire. The stream's window is given back as the app takes the body, in large steps."""
-        if isinstance(stream, RequestStream) and stream.inbox.ended:
-            return
-        stream.uncredited += size
-        if stream.uncredited >= self.limits.request_buffer // 2 and stream.stream_id in self.streams:
-            try:
-                self.connection.increment_flow_control_window(stream.uncredited, stream.stream_id)
-            except (KeyError, ProtocolError):
-                return  # the stream is closed
-            stream.uncredited = 0
-            self._gather()
+        """See Wire. The stream's window is given back as the app takes the body."""
+        if stream.stream_id in self.streams:
+            self.connection.give_back(stream.stream_id, size)
+            self._sender.gather()
 
     def _reset_by_client(self, event: StreamReset) -> None:
-        stream = self.streams.pop(event.stream_id, None)
+        stream = self._forget(event.stream_id)
         if stream is not None:
             stream.client_left()
-            self._stream_gone()
-        now = trio.current_time()
-        since, count = self._resets
-        self._resets = (since, count + 1) if now - since < RESET_WINDOW else (now, 1)
-        if self._resets[1] > self.limits.max_resets:
+        if self._resets.one_more(trio.current_time()) > self.limits.max_resets:
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM)
 
-    def _stream_gone(self) -> None:
-        self._room.unpark_all()
-        if not self.streams:
-            self.link.set_clock(self.limits.keep_alive_timeout)
-            self._sender.unpark_all()
+    def _forget(self, stream_id: int) -> Stream | None:
+        """The stream is over, for us. None when it was already."""
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            self.connection.forget(stream_id)
+            self._sender.wake_apps()
+            if not self.streams:
+                self.link.set_clock(self.limits.keep_alive_timeout)
+                self._sender.wake()
+        return stream
 
     def _reset(self, stream_id: int, code: ErrorCodes) -> None:
         try:
             self.connection.reset_stream(stream_id, code)
         except ProtocolError:
             return
-        self._gather()
+        self._sender.gather()
 
     # ---- answers: streams.Wire
 
@@ -358,26 +307,26 @@ class Http2(H2Protocol):
                 self.connection.send_headers(stream.stream_id, [(b":status", b"100")])
             except ProtocolError:
                 return
-            self._gather()
+            self._sender.gather()
 
     async def respond(self, stream: Stream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
         """See Wire."""
         fields = plan.headers
         if plan.length is None and not plan.bodiless and end:
             fields = [*fields, (b"content-length", b"%d" % len(data))]
-        fields = [(b":status", b"%d" % plan.status), *lowered(fields), *self._own_fields(dated=plan.dated)]
+        fields = [(b":status", b"%d" % plan.status), *lowered(fields), *own_fields(self.config, dated=plan.dated)]
         last = end and not data
         try:
             self.connection.send_headers(stream.stream_id, fields, end_stream=last)
         except ProtocolError as error:
             raise ClientGone("the stream is closed") from error
         if last:
-            self._gather()
+            self._sender.gather()
             self._response_complete(stream)
         elif data:
             await self.send_body(stream, data, end=end)
         else:
-            self._gather()
+            self._sender.gather()
 
     async def send_body(self, stream: Stream, data: bytes, *, end: bool) -> None:
         """See Wire. Returns when all of it is on its way; waits while a window is shut or the socket is full."""
@@ -389,33 +338,23 @@ class Http2(H2Protocol):
             if stream.closed or stream_id not in self.streams:
                 raise ClientGone("the client has left")
             try:
-                size = min(len(rest), self._room_for(stream_id))
+                size = min(len(rest), self._sender.room_for(stream_id))
                 if size > 0 or (end and not rest):
                     last = end and size == len(rest)
                     self.connection.send_data(stream_id, bytes(rest[:size]), end_stream=last)
-                    self._gather()
+                    self._sender.gather()
                     rest = rest[size:]
                     deadline = trio.current_time() + patience
             except (ProtocolError, KeyError) as error:
                 raise ClientGone("the stream is closed") from error
             if not rest:
                 break
-            if size <= 0 and not await self._wait_for_room(deadline):
+            if size <= 0 and not await self._sender.wait_for_room(deadline):
                 stream.client_left()
                 self._drop(stream, ErrorCodes.CANCEL)
                 raise ClientGone("the client was too slow to read")
         if end:
             self._response_complete(stream)
-
-    def _room_for(self, stream_id: int) -> int:
-        if self._outgoing_size >= self.limits.response_buffer:
-            return 0
-        return min(self.connection.local_flow_control_window(stream_id), self.connection.max_outbound_frame_size)
-
-    async def _wait_for_room(self, deadline: float) -> bool:
-        with trio.CancelScope(deadline=deadline) as clock:
-            await self._room.park()
-        return not clock.cancelled_caught
 
     async def send_trailers(self, stream: Stream, headers: RawHeaders) -> None:
         """See Wire."""
@@ -426,32 +365,22 @@ class Http2(H2Protocol):
                 self.connection.end_stream(stream.stream_id)
         except ProtocolError as error:
             raise ClientGone("the stream is closed") from error
-        self._gather()
+        self._sender.gather()
         self._response_complete(stream)
-
-    def _own_fields(self, *, dated: bool) -> RawHeaders:
-        fields: RawHeaders = []
-        if self.config.include_date_header and not dated:
-            fields.append(DATE.now())
-        fields.extend((b"alt-svc", value.encode("ascii")) for value in self.config.alt_svc_headers)
-        return fields
 
     def _response_complete(self, stream: Stream) -> None:
         stream.complete()
-        self.streams.pop(stream.stream_id, None)
+        self._forget(stream.stream_id)
         self._stop_upload(stream.stream_id)
-        self._stream_gone()
 
     def _stop_upload(self, stream_id: int) -> None:
         """After an answer that came before the body had: let the client read it, then tell it to stop."""
-        state = self.connection.streams.get(stream_id)
-        if state is not None and state.open:
+        if self.connection.is_open(stream_id):
             self.link.nursery.start_soon(self._reset_later, stream_id)
 
     async def _reset_later(self, stream_id: int) -> None:
         await trio.sleep(EARLY_ANSWER_GRACE)
-        state = self.connection.streams.get(stream_id)
-        if not self.link.gone and state is not None and state.open:
+        if not self.link.gone and self.connection.is_open(stream_id):
             self._reset(stream_id, ErrorCodes.NO_ERROR)
 
     def abandon(self, stream: Stream) -> None:
@@ -459,9 +388,8 @@ class Http2(H2Protocol):
         self._drop(stream, ErrorCodes.INTERNAL_ERROR)
 
     def _drop(self, stream: Stream, code: ErrorCodes) -> None:
-        if self.streams.pop(stream.stream_id, None) is not None:
+        if self._forget(stream.stream_id) is not None:
             self._reset(stream.stream_id, code)
-            self._stream_gone()
 
     def app_ended(self, stream: Stream) -> None:  # noqa: ARG002 -- Wire
         """See Wire."""
@@ -471,12 +399,12 @@ class Http2(H2Protocol):
 
     async def switch(self, stream: WebSocketStream, status: int, headers: RawHeaders) -> None:
         """See SocketWire. Over HTTP/2 it is the stream that switches (RFC 8441 section 5)."""
-        fields = [(b":status", b"%d" % status), *lowered(headers), *self._own_fields(dated=False)]
+        fields = [(b":status", b"%d" % status), *lowered(headers), *own_fields(self.config, dated=False)]
         try:
             self.connection.send_headers(stream.stream_id, fields)
         except ProtocolError as error:
             raise ClientGone("the stream is closed") from error
-        self._gather()
+        self._sender.gather()
 
     async def send_raw(self, stream: WebSocketStream, data: bytes) -> None:
         """See SocketWire."""
@@ -484,9 +412,8 @@ class Http2(H2Protocol):
 
     def finish(self, stream: WebSocketStream) -> None:
         """See SocketWire."""
-        if self.streams.pop(stream.stream_id, None) is not None:
+        if self._forget(stream.stream_id) is not None:
             with contextlib.suppress(ProtocolError):
                 self.connection.end_stream(stream.stream_id)
-            self._gather()
+            self._sender.gather()
             self._stop_upload(stream.stream_id)
-            self._stream_gone()

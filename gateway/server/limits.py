@@ -1,4 +1,4 @@
-"""How long a client may take and how much it may ask for: plain numbers, no behaviour."""
+"""How long a client may take and how much it may ask for. Pure: ``now`` is passed in."""
 
 from dataclasses import dataclass
 from math import inf
@@ -43,3 +43,20 @@ class Limits:
     request_buffer: int = 131_072
     response_buffer: int = 131_072
     max_resets: int = 200
+
+
+class Rate:
+    """Counts what happens within a window of ``seconds``, which begins anew with the first event after it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since = -inf
+        self._count = 0
+
+    def one_more(self, now: float) -> int:
+        """How many there have been in the window, this one included."""
+        if now - self._since >= self._seconds:
+            self._since = now
+            self._count = 0
+        self._count += 1
+        return self._count

@@ -10,6 +10,8 @@ from time import time
 from typing import NamedTuple
 from wsgiref.handlers import format_date_time
 
+from hypercorn.config import Config
+
 from gateway.http1 import RawHeaders
 
 STATUS_LINES = {
@@ -104,4 +106,14 @@ class DateField:
         return self._field
 
 
-DATE = DateField()
+_DATE = DateField()
+
+
+def own_fields(config: Config, *, dated: bool) -> RawHeaders:
+    """What the server adds to an answer: ``Date`` where there is none, ``Alt-Svc`` where configured. No ``Server``."""
+    fields: RawHeaders = []
+    if config.include_date_header and not dated:
+        fields.append(_DATE.now())
+    if config.alt_svc_headers:
+        fields.extend((b"alt-svc", value.encode("ascii")) for value in config.alt_svc_headers)
+    return fields

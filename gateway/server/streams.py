@@ -90,8 +90,6 @@ class RequestStream(HTTPStream):
         """Something of the answer is on the wire."""
         self.left_to_send: int | None = None
         """Bytes until the Content-Length that the app gave."""
-        self.uncredited = 0
-        """HTTP/2: bytes that the app took and the client has not been given back."""
         self._trailers = False
         self._asked = False
         self._callbacks: list[Callable[[], None]] = []

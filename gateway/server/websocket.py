@@ -132,7 +132,6 @@ class WebSocketStream(WSStream):
         )
         self.wire = wire
         self.link = connection
-        self.uncredited = 0
         self.on_wire = False
         self._arrived = bytearray()
         self._news = trio.lowlevel.ParkingLot()
