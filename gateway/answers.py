@@ -51,7 +51,7 @@ def explain(  # noqa: PLR0913 -- the parts of one answer, all by name
         facts["phase"] = failure.phase
     if timings is not None:
         facts["timings_ms"] = milliseconds(timings)
-    body = json.dumps(facts).encode()
+    body = json.dumps(facts).encode() + b"\n"  # a shell prompt then stands on a line of its own
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
