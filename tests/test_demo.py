@@ -326,7 +326,8 @@ def transcript(session: Session) -> str:
         body = steady(body)
         head = re.sub(r"(?m)^(content-length: )\d+", rf"\g<1>{len(body)}", steady(head))
         said = f"# {step.shows}\n" if step.shows else ""
-        shown.append(f"{said}$ {line}\n{head}{blank}{body.removesuffix(NEWLINE)}\n".replace("\r", "").replace(session.url, "URL"))
+        block = f"{said}$ {line}\n{head}{blank}{body.removesuffix(NEWLINE)}\n"
+        shown.append(block.replace("\r", "").replace(session.url, "URL"))
     text = numbered(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "00000000-0000-4000-8000-{:012}", "\n".join(shown))
     text = numbered(r"[0-9a-f]{32}", "{:032}", text)
     authority = session.url.removeprefix("http://")
