@@ -124,12 +124,9 @@ class Http2(H2Protocol):
 
     def client_left(self) -> None:
         """See Protocols."""
-        self.closed = True
-        streams = list(self.streams.values())
-        self.streams.clear()
-        for stream in streams:
+        for stream in list(self.streams.values()):
+            self._forget(stream.stream_id)
             stream.client_left()
-        self._sender.wake_apps()
         self._sender.wake()
 
     async def timed_out(self) -> bool:
@@ -146,7 +143,7 @@ class Http2(H2Protocol):
 
     def retire(self) -> None:
         """GOAWAY with the last stream that is served; close when it is done."""
-        if not self._ending:
+        if self._last_accepted == ANY_STREAM:
             self._ending = True
             self._last_accepted = self._newest
             self._say_goaway(self._last_accepted)
@@ -158,14 +155,8 @@ class Http2(H2Protocol):
         if code is not None:
             self._say_goaway(self._newest, code)
         self._sender.gather()
-        self._ending = True
-        self._lingering = True
-        streams = list(self.streams.values())
-        self.streams.clear()
-        for stream in streams:
-            stream.client_left()
-        self._sender.wake_apps()
-        self._sender.wake()
+        self._ending = self._lingering = True
+        self.client_left()
 
     def _say_goaway(self, last_stream_id: int, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
         self._sender.goaway(last_stream_id, code)
@@ -253,7 +244,8 @@ class Http2(H2Protocol):
 
     def _refuse(self, stream_id: int, status: int) -> None:
         fields = [(b":status", b"%d" % status), (b"content-length", b"0"), *own_fields(self.config, dated=False)]
-        self.connection.send_headers(stream_id, fields, end_stream=True)
+        with contextlib.suppress(ProtocolError):  # the client may have reset it in the same breath
+            self.connection.send_headers(stream_id, fields, end_stream=True)
         self._stop_upload(stream_id)
 
     def _data(self, event: DataReceived) -> None:

@@ -1,0 +1,163 @@
+"""The wall round a connection, its clocks before any protocol, and what the log says."""
+
+import contextlib
+import logging
+import ssl
+from typing import Any
+
+import pytest
+import trio
+
+from gateway.server import Limits
+from gateway.testing.network import MemoryNetwork
+
+from .conftest import GET, Http1Client, Start, quiet_config
+
+
+async def ok(scope: Any, receive: Any, send: Any) -> None:
+    assert scope["type"] == "http"
+    if scope["path"] == "/broken":
+        raise LookupError("broken app")
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> logging.Logger:
+    logger = logging.getLogger("tests.server")
+    logger.setLevel(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="tests.server")
+    return logger
+
+
+class BrokenStream(trio.abc.HalfCloseableStream):
+    """A stream whose reads fail in a way that nobody expects."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.closed = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 -- trio's signature
+        raise self.error
+
+    async def send_all(self, data: Any) -> None:
+        pass
+
+    async def send_eof(self) -> None:
+        pass
+
+    async def wait_send_all_might_not_block(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+class Broken(trio.abc.Listener[trio.abc.Stream]):
+    """Gives broken streams first, then those of another listener."""
+
+    def __init__(self, streams: list[BrokenStream], inner: trio.abc.Listener[Any]) -> None:
+        self.streams = list(streams)
+        self.inner = inner
+
+    async def accept(self) -> trio.abc.Stream:
+        stream: trio.abc.Stream = self.streams.pop() if self.streams else await self.inner.accept()
+        return stream
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+async def test_whatever_fails_on_a_connection_ends_there_and_is_logged(
+    start: Start, log: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = MemoryNetwork()
+    streams = [
+        BrokenStream(ValueError("odd")),
+        BrokenStream(MemoryError("odder")),
+        BrokenStream(ExceptionGroup("oddest", [KeyError(1), OSError(2)])),
+    ]
+    await start(ok, listeners=[Broken(streams, network.listen("gateway", 80))], config=quiet_config(errorlog=log))
+    client = Http1Client(await network.connect("gateway", 80))
+    await client.send(GET)
+    assert (await client.answer())[0] == 200
+    assert all(stream.closed for stream in streams)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["A connection failed"] * 3
+    await client.aclose()
+
+
+async def test_app_that_fails_is_logged_and_a_client_that_left_is_not(
+    start: Start, log: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/wait":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        await ok(scope, receive, send)
+
+    server = await start(app, config=quiet_config(errorlog=log))
+    client = await server.http1()
+    await client.send(b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await client.answer())[0] == 500
+    client = await server.http1()
+    await client.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+    await client.aclose()
+    await server.stop()
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.message for record in errors] == ["The app failed"]
+    assert errors[0].exc_info is not None
+    assert isinstance(errors[0].exc_info[1], LookupError)
+
+
+async def test_handshake_that_never_ends_is_ended(start: Start, certificates: tuple[str, str, ssl.SSLContext]) -> None:
+    certificate, key, _ = certificates
+    config = quiet_config(certfile=certificate, keyfile=key)
+    server = await start(ok, config=config, limits=Limits(handshake_timeout=0.1))
+    with trio.fail_after(2):
+        assert await (await server.http1()).rest() == b""
+
+
+async def test_plain_http_to_a_tls_port_costs_nobody(
+    start: Start, certificates: tuple[str, str, ssl.SSLContext]
+) -> None:
+    certificate, key, context = certificates
+    server = await start(ok, config=quiet_config(certfile=certificate, keyfile=key))
+    plain = await server.http1()
+    await plain.send(GET)
+    with contextlib.suppress(trio.BrokenResourceError):
+        await plain.rest()
+    stream = trio.SSLStream(await server.connect(), context, server_hostname="127.0.0.1", https_compatible=True)
+    client = Http1Client(stream)
+    await client.send(GET)
+    assert (await client.answer())[0] == 200
+
+
+async def test_one_fast_client_does_not_starve_the_rest(start: Start) -> None:
+    """Writes that succeed at once take no turn of the scheduler by themselves."""
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/endless":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await ok(scope, receive, send)
+
+    server = await start(endless)
+    fast = await server.http1()
+    await fast.send(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    async def swallow() -> None:
+        while await fast.stream.receive_some(1_000_000):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(swallow)
+        client = await server.http1()
+        with trio.fail_after(2):
+            for _ in range(20):
+                await client.send(GET)
+                await client.answer()
+        nursery.cancel_scope.cancel()
