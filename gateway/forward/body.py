@@ -10,6 +10,9 @@ from gateway.errors import BadRequest, GatewayError
 if TYPE_CHECKING:
     from gateway.forward.tree import Tree
 
+SMALL_BODY = 16_384
+"""Bytes that any socket's send buffer takes at once."""
+
 
 class ClientBody(httpx.AsyncByteStream):
     """The request's body, pulled from the server one message at a time, when the backend has room for it.
@@ -42,6 +45,15 @@ class ClientBody(httpx.AsyncByteStream):
         self.first = await self._pull()
         if not self.ended and self.announced is None:
             self.goes_in_chunks = True
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is whole and goes out in one write with the head, before the answer is looked for.
+
+        A larger one could fill what lies between us and a backend that answers without reading it; so that is
+        uploaded by a task of its own, while the answer is read.
+        """
+        return self.ended and len(self.first) <= SMALL_BODY
 
     def __aiter__(self) -> Self:
         return self

@@ -106,12 +106,12 @@ class Tree:
         if body.goes_in_chunks:
             outgoing.append((b"transfer-encoding", b"chunked"))
 
-        if body.ended and extension is not None:
+        if body.is_small and extension is not None:
             await self._carry(body, outgoing, target)
             return
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            if body.ended:
+            if body.is_small:
                 self.watch_client()
             await self._carry(body, outgoing, target)
             nursery.cancel_scope.cancel()
@@ -122,7 +122,7 @@ class Tree:
             "",
             upstream.url_of(target),
             headers=outgoing,
-            stream=httpx.ByteStream(body.first) if body.ended else body,
+            stream=httpx.ByteStream(body.first) if body.is_small else body,
             extensions={"target": target, "gateway": Hooks(self._nursery, self._enter, self._informational)},
         )
         request.method = exchange.scope["method"]  # its constructor would change the case

@@ -166,6 +166,26 @@ async def test_answer_that_ends_before_the_upload_ends_the_upload(network: Memor
     assert (record.status_code, record.cause) == (401, Cause.OK)
 
 
+async def test_answer_to_a_large_body_is_read_though_the_backend_takes_none_of_it(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock
+) -> None:
+    network.buffer_size = 1000
+
+    async def refuse(conn: Connection) -> None:
+        await conn.read_head()
+        await conn.send(response(401, [], b"no"))
+        await conn.sleep(1000)
+
+    async with (
+        Backend(network, "service1", 8001, refuse),
+        running_gateway(network, settings(timeout=30)) as gateway,
+        gateway.client() as client,
+    ):
+        start = trio.current_time()
+        assert (await client.post(URL, content=b"x" * 60_000)).status_code == 401
+        assert trio.current_time() < start + 5
+
+
 async def test_trailers_reach_a_client_that_can_carry_them(network: MemoryNetwork, settings: Make) -> None:
     async def script(conn: Connection) -> None:
         await conn.read_request()
