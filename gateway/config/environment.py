@@ -212,6 +212,8 @@ def _warnings(
             yield f"{stem(name)}URL is set, but GATEWAY_SERVICES does not name {name}"
     if {"timeout", "connect_timeout"} <= gateway.keys() and gateway["connect_timeout"] > gateway["timeout"]:
         yield "GATEWAY_CONNECT_TIMEOUT is more than GATEWAY_TIMEOUT, of which it is a part: it has no effect"
+    if gateway.get("proxy_protocol") and not gateway.get("trusted_proxies"):
+        yield "GATEWAY_PROXY_PROTOCOL is set without GATEWAY_TRUSTED_PROXIES, whose connections it is for: no effect"
     for name, each in services.items():
         if "url" in each and each["url"].scheme == "http" and {"ca_file", "client_cert", "client_key"} & each.keys():
             yield f"{stem(name)}URL begins with http://, so its certificates have no effect"

@@ -112,7 +112,7 @@ class Service:
 class Settings:
     """All that can be set. Durations are in seconds."""
 
-    host: str = field(default="0.0.0.0", metadata=_is(values.host, "address to listen on"))
+    host: str = field(default="0.0.0.0", metadata=_is(values.bind_host, "address to listen on, or `unix:/path`"))
     port: int = field(default=8000, metadata=_is(values.port, "port to listen on"))
     timeout: float = field(
         default=30.0, metadata=_is(values.duration, "seconds a backend may keep the gateway waiting")
@@ -153,10 +153,17 @@ class Settings:
         default=(),
         metadata=_is(values.networks, "networks whose X-Forwarded-* and Forwarded are believed and appended to"),
     )
+    proxy_protocol: bool = field(
+        default=False,
+        metadata=_is(values.boolean, "`true`: a connection from one of these networks begins with a PROXY header"),
+    )
     admin_host: str = field(
         default="127.0.0.1", metadata=_is(values.host, "address of a second listener, for metrics and live views")
     )
-    admin_port: int | None = field(default=None, metadata=_is(values.port, "its port; without one it is off"))
+    admin_port: int | None = field(
+        default=None,
+        metadata=_is(values.port, "its port; without one it is off. Each further worker has the next higher one"),
+    )
     services: tuple[Service, ...] = field(
         default=(),
         metadata=_is(values.names, "names of the services, comma-separated", "every `SERVICE<n>` that has a URL"),

@@ -8,6 +8,7 @@ What never lives here: which variable takes what (``table``), whether values fit
 
 import ipaddress
 import math
+import os
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -130,6 +131,20 @@ def host(text: str) -> str:
     elif len(bare) <= 253 and _HOST_NAME.fullmatch(bare):
         return bare
     raise ValueError("a host name or an IP address, without scheme and port")
+
+
+def bind_host(text: str) -> str:
+    """As ``host``, or ``unix:`` and the absolute path of a socket."""
+    if not text.startswith("unix:"):
+        try:
+            return host(text)
+        except ValueError as error:
+            raise ValueError(f"{error}; or unix: and the path of a socket") from None
+    socket_path = text.removeprefix("unix:")
+    # sockaddr_un holds 108 bytes on Linux and fewer elsewhere, the 0 at the end included (unix(7)).
+    if not socket_path.startswith("/") or "\0" in socket_path or len(os.fsencode(socket_path)) > 107:
+        raise ValueError("unix: and the absolute path of a socket, such as unix:/run/gateway.sock, 107 bytes at most")
+    return text
 
 
 def path_or_root(text: str) -> str:

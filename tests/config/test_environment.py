@@ -48,6 +48,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "GATEWAY_DRAIN_DELAY": "5",
         "GATEWAY_DRAIN_TIMEOUT": "0",
         "GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8",
+        "GATEWAY_PROXY_PROTOCOL": "true",
         "GATEWAY_ADMIN_HOST": "0.0.0.0",
         "GATEWAY_ADMIN_PORT": "9000",
         "GATEWAY_SERVICES": "order-desk,mail",
@@ -99,6 +100,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         drain_delay=5,
         drain_timeout=0,
         trusted_proxies=(ipaddress.ip_network("10.0.0.0/8"),),
+        proxy_protocol=True,
         admin_host="0.0.0.0",
         admin_port=9000,
         services=(orders, Service(name="mail", host="mail", port=25, timeout=20, connect_timeout=0.5)),
@@ -315,6 +317,10 @@ def test_connect_timeout_above_a_services_timeout_counts_as_equal() -> None:
         (
             {"GATEWAY_TIMEOUT": "2", "GATEWAY_CONNECT_TIMEOUT": "3"},
             "GATEWAY_CONNECT_TIMEOUT is more than GATEWAY_TIMEOUT, of which it is a part: it has no effect",
+        ),
+        (
+            {"GATEWAY_PROXY_PROTOCOL": "yes"},
+            "GATEWAY_PROXY_PROTOCOL is set without GATEWAY_TRUSTED_PROXIES, whose connections it is for: no effect",
         ),
     ],
 )

@@ -132,6 +132,27 @@ def test_what_is_no_host_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "host"),
+    [("[::1]", "::1"), ("unix:/run/gateway.sock", "unix:/run/gateway.sock"), ("unix:/" + "x" * 106, None)],
+)
+def test_address_to_listen_on_may_be_a_socket_in_the_file_system(text: str, host: str | None) -> None:
+    assert values.bind_host(text) == (host or text)
+
+
+@pytest.mark.parametrize(
+    "text", ["unix:", "unix:gateway.sock", "unix:/a\0b", "unix:/" + "x" * 107, "unix:/" + "ü" * 54]
+)
+def test_path_that_no_socket_can_have_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"such as unix:/run/gateway\.sock"):
+        values.bind_host(text)
+
+
+def test_address_to_listen_on_that_is_none_may_have_been_meant_for_a_socket() -> None:
+    with pytest.raises(ValueError, match=r"a host name or an IP address.*; or unix: and the path"):
+        values.bind_host("/run/gateway.sock")
+
+
+@pytest.mark.parametrize(
     ("text", "path"), [("/api", "/api"), ("/api/", "/api"), ("/a/.b/...", "/a/.b/..."), ("/a;b=1", "/a;b=1")]
 )
 def test_path_loses_its_trailing_slash_alone(text: str, path: str) -> None:
