@@ -22,7 +22,8 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 def fatal_part(error: BaseException) -> BaseException | None:
     """What of ``error`` nobody may swallow: cancellation, Ctrl-C, an exit. None where all of it is ordinary failure."""
     if isinstance(error, BaseExceptionGroup):
-        return error.split(lambda leaf: not isinstance(leaf, Exception | BaseExceptionGroup))[0]
+        fatal, ordinary = error.split(lambda leaf: not isinstance(leaf, Exception | BaseExceptionGroup))
+        return error if ordinary is None else fatal  # the group itself, not its copy: callers ask whether it is all
     return None if isinstance(error, Exception) else error
 
 
