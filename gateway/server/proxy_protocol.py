@@ -36,7 +36,7 @@ _WITHOUT_ADDRESSES = {0x00, 0x12, 0x22, 0x31, 0x32}
 
 
 class Malformed(ValueError):
-    """This is no PROXY header."""
+    """What came is no PROXY header."""
 
 
 class Header(NamedTuple):
