@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from benchmarks import loads
@@ -79,7 +80,7 @@ class Runner:
         if generator == "wrk":
             load = self._try(subject, workload, lambda: self._wrk(workload, url))
         else:
-            requests = max(FIRST_GUESS, int(self._rates.get((subject.key, workload.key), FIRST_GUESS)))
+            requests = self._requests(workload, subject)
             load = self._try(subject, workload, lambda: self._h2load(workload, url, requests))
         if load is None:
             return
@@ -90,6 +91,12 @@ class Runner:
             f" {sample.rate:>7.0f}/s {sample.cpu_per_request:>5.0f} us"
             + (f"  {load.errors} ERRORS" if load.errors else "")
         )
+
+    def _requests(self, workload: Workload, subject: Subject) -> int:
+        """As many as h2load can send in a second, and as the subject takes."""
+        rate = self._rates.get((subject.key, workload.key), FIRST_GUESS)
+        most = subject.per_connection * workload.connections * 0.9 if workload.http2 else inf
+        return int(min(max(FIRST_GUESS, rate), most))
 
     def _try(self, subject: Subject, workload: Workload, load: Callable[[], Load]) -> Load | None:
         try:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from benchmarks.backend import BODY
@@ -23,6 +24,9 @@ from benchmarks.processes import LOAD_CORE, SUBJECT_CORE, Command, DidNotStartEr
 PATH = "/api/orders?customer=c-1"
 PROXIED = "/api/service1/orders?customer=c-1"
 ROOT = Path(__file__).parent.parent
+
+HYPERCORN_LIMIT = 1000
+"""What Hypercorn's configuration has for ``keep_alive_max_requests``, and the gateway leaves as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Subject:
     url2: str | None
     """For HTTP/2 with prior knowledge; None where it does not speak it."""
     proxy: bool = False
+    per_connection: float = inf
+    """Requests after which it says goodbye to an HTTP/2 connection; h2load then fails those that are left."""
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -93,14 +99,14 @@ class Stage:
         url = f"http://127.0.0.1:{port}{PROXIED}"
         env = environment(GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=str(port), SERVICE1_URL=origin)
         session = self._run("gateway", [sys.executable, "-m", "gateway", "serve"], url, env=env)
-        return Subject("gateway", "gateway", session, url, url, proxy=True)
+        return Subject("gateway", "gateway", session, url, url, proxy=True, per_connection=HYPERCORN_LIMIT)
 
     def server(self) -> Subject:
         """The gateway's server with an app that does nothing."""
         port = free_port()
         url = f"http://127.0.0.1:{port}{PROXIED}"
         session = self._run("server", [sys.executable, "-m", "benchmarks.ok", str(port)], url)
-        return Subject("server", 'gateway.server, "ok"', session, url, url)
+        return Subject("server", 'gateway.server, "ok"', session, url, url, per_connection=HYPERCORN_LIMIT)
 
     def hypercorn(self) -> Subject:
         """Stock Hypercorn with the same app."""
@@ -108,7 +114,7 @@ class Stage:
         url = f"http://127.0.0.1:{port}{PROXIED}"
         command = [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", f"127.0.0.1:{port}"]
         session = self._run("hypercorn", [*command, "benchmarks.ok:app"], url)
-        return Subject("hypercorn", 'stock Hypercorn, "ok"', session, url, url)
+        return Subject("hypercorn", 'stock Hypercorn, "ok"', session, url, url, per_connection=HYPERCORN_LIMIT)
 
     def nginx(self, target: str) -> Subject:
         """Start nginx as a proxy, one worker."""

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.report import BEGIN, END, added_latency, put_between, ratio, report, table
-from benchmarks.run import Results, rotated
+from benchmarks.run import Results
 from benchmarks.subjects import Subject
 from benchmarks.workloads import Load, Sample, Workload
 
@@ -67,14 +67,3 @@ def test_measured_part_of_a_document_is_replaced_and_the_rest_kept() -> None:
 def test_document_without_a_place_for_figures_is_refused(document: str) -> None:
     with pytest.raises(ValueError, match="must stand"):
         put_between(document, "new")
-
-
-def test_each_round_begins_with_another_subject() -> None:
-    subjects = [DIRECT, GATEWAY, STOCK]
-    assert [rotated(subjects, number)[0].key for number in range(4)] == [
-        "direct",
-        "gateway",
-        "hypercorn",
-        "direct",
-    ]
-    assert set(rotated(subjects, 2)) == set(subjects)
