@@ -87,6 +87,7 @@ def _version_1(data: bytes) -> Header | int:
 
 
 def _version_2(data: bytes) -> Header | int:
+    length: int
     if len(data) < SHORTEST:
         return SHORTEST - len(data)  # it may yet be the other version, which can be as short as that
     if len(data) < FIXED:

@@ -8,6 +8,7 @@ from gateway.server.proxy_protocol import (
     LONGEST_LINE,
     LONGEST_REST,
     NOTHING,
+    SHORTEST,
     SIGNATURE,
     Header,
     Malformed,
@@ -98,7 +99,7 @@ def test_what_one_writes_the_other_reads(
         b"PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n",
         b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n",
         b"PROXY TCP4  192.0.2.1 192.0.2.2 1 2\r\n",
-        "PROXY TCP4 192.0.2.1 192.0.2.2 ١ 2\r\n".encode(),
+        "PROXY TCP4 192.0.2.1 192.0.2.2 \u0661 2\r\n".encode(),
         b"PROXY " + b"x" * LONGEST_LINE,
         b"PROXY UNKNOWN " + b"x" * (LONGEST_LINE - 15) + b"\r\n",
         SIGNATURE[:-1] + b"x" + bytes(4),
@@ -136,7 +137,7 @@ def test_any_bytes_are_a_header_or_none_within_bounds(start: bytes, rest: bytes)
         return
     except EOFError:
         # It could still become one, so it is the beginning of one, and short.
-        assert data.startswith((b"PROXY ", SIGNATURE)) or len(data) < len(SIGNATURE)
+        assert data.startswith((b"PROXY ", SIGNATURE)) or len(data) < SHORTEST
         assert len(data) <= 16 + LONGEST_REST
         return
     assert len(data) - len(left) <= 16 + LONGEST_REST
