@@ -3,6 +3,8 @@
 Its clients are httpx and curl, which are not ours.
 """
 
+import shutil
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +24,26 @@ from gateway.observe import Collector, Record
 from gateway.server.failures import plain_errors
 from gateway.testing.sockets import SocketNetwork
 
+both_protocols = pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+"""For HTTP/1.1 and for HTTP/2 with prior knowledge."""
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
+
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Else each client would load the system's trust anew, for 20 ms, and never look at it."""
+
+
+def http_client(url: str, *, http2: bool = False, **options: Any) -> httpx.AsyncClient:
+    """Make a client for HTTP/1.1, or for HTTP/2 with prior knowledge."""
+    return httpx.AsyncClient(
+        **{"base_url": url, "http1": not http2, "http2": http2, "verify": NO_TLS, "timeout": 10, **options}
+    )
+
+
+async def curl(*arguments: str, stdin: bytes = b"") -> bytes:
+    done = await trio.run_process(["curl", "--silent", "--show-error", *arguments], stdin=stdin, capture_stdout=True)
+    return bytes(done.stdout)
+
 
 @dataclass
 class Running:
@@ -33,8 +55,8 @@ class Running:
     """Begins the drain when set, as SIGTERM does."""
 
     def client(self, *, http2: bool = False, **options: Any) -> httpx.AsyncClient:
-        """Make a client for HTTP/1.1, or for HTTP/2 with prior knowledge."""
-        return httpx.AsyncClient(base_url=self.url, http1=not http2, http2=http2, timeout=10, **options)
+        """Make a client of the gateway; see ``http_client``."""
+        return http_client(self.url, http2=http2, **options)
 
     async def logged(self, count: int) -> list[Record]:
         """Wait until ``count`` exchanges have ended: a client may have its answer a moment before that is logged."""

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 from typing import Any
 
 import httpx
@@ -13,10 +12,7 @@ from fixture_common import app as common
 from gateway.testing.backend import Backend, respond
 from gateway.testing.sockets import SocketNetwork
 
-from .conftest import Running, running, url_of
-
-both_protocols = pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
-needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
+from .conftest import Running, both_protocols, curl, http_client, needs_curl, running, url_of
 
 ORDER = {
     "order_id": "ORD-1",
@@ -28,11 +24,6 @@ ORDER = {
 NOTE = {"recipient": "a@example.com", "notification_type": "EMAIL", "message": "hello"}
 # What differs between two answers to the same question, and what the gateway adds.
 OWN = {"date", "via", "x-request-id"}
-
-
-async def curl(*arguments: str, stdin: bytes = b"") -> bytes:
-    done = await trio.run_process(["curl", "--silent", "--show-error", *arguments], stdin=stdin, capture_stdout=True)
-    return bytes(done.stdout)
 
 
 def fields(answer: httpx.Response) -> list[tuple[bytes, bytes]]:
@@ -142,7 +133,7 @@ async def test_upload_of_unknown_length_arrives_whole(gateway: Running, protocol
 
 async def both_ways(gateway: Running, services: dict[str, str], method: str, rest: str, **options: Any) -> Any:
     """The same question asked through the gateway and of the service itself."""
-    async with gateway.client() as through, httpx.AsyncClient(base_url=services["SERVICE1_URL"]) as direct:
+    async with gateway.client() as through, http_client(services["SERVICE1_URL"]) as direct:
         return (
             await through.request(method, f"/api/service1{rest}", **options),
             await direct.request(method, f"/api{rest}", **options),
