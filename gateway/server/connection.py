@@ -18,10 +18,11 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import AppWrapper, ConnectionState
 
-from gateway.server import transport
+from gateway.server import proxy_protocol, transport
 from gateway.server.drain import Context
 from gateway.server.failures import ClientGone, fatal_part
 from gateway.server.protocols import Protocols
+from gateway.server.proxy_protocol import Malformed
 
 WRITES_PER_TURN = 16
 """Writes that may succeed at once before the other tasks get their turn: else one fast client starves the rest."""
@@ -68,6 +69,14 @@ class Connection(TCPServer):
             self.context.discard(self)
 
     async def _converse(self) -> None:
+        try:
+            client, server = await self._addresses()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):  # it has left already
+            return
+        except (Malformed, trio.TooSlowError) as error:
+            await self.config.log.warning("A connection from a proxy without its PROXY header is refused: %r", error)
+            self.abort()
+            return
         alpn = None
         secure = isinstance(self.stream, trio.SSLStream)
         if secure:
@@ -79,16 +88,27 @@ class Connection(TCPServer):
             alpn = self.stream.selected_alpn_protocol()
         else:
             self._descriptor = transport.descriptor(self.stream)
-        try:
-            client, server = transport.addresses(self.stream)
-        except OSError:  # it has left already
-            return
         async with trio.open_nursery() as self.nursery:
             self.protocol = Protocols(self, client, server, secure=secure, alpn=alpn)
             await self.protocol.initiate()
             while await self._read_until_clock() and await self.protocol.timed_out():
                 pass
             self.lose()
+
+    async def _addresses(self) -> tuple[transport.Address, transport.Address]:
+        """Who is there and whom they called: by the socket, or by the word of a proxy that is believed."""
+        client, server = transport.addresses(self.stream)
+        if client is None or client[0] not in self.context.proxies:
+            return client, server
+        carrier = transport.transport_of(self.stream)
+        data = b""
+        with trio.fail_after(self.limits.handshake_timeout):
+            while isinstance(header := proxy_protocol.parse(data), int):
+                piece = await carrier.receive_some(header)
+                if not piece:
+                    raise trio.ClosedResourceError
+                data += piece
+        return header.source or client, header.destination or server
 
     async def _read_until_clock(self) -> bool:
         """Read until the client has left (false) or the clock has run out (true)."""

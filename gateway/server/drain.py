@@ -3,12 +3,23 @@
 What lives here: counters and flags. What never will: I/O; a connection looks here, and is told through its methods.
 """
 
+from collections.abc import Container
+from enum import Enum
 from typing import Protocol
 
 import trio
 from hypercorn.trio.worker_context import WorkerContext
 
 from gateway.server.limits import Limits
+
+
+class Leave(Enum):
+    """Why a server is to shut down: what its ``shutdown`` may return."""
+
+    STOP = "stop"
+    """Nobody else serves here. New connections are accepted for ``drain_delay``: whoever sends them is to learn."""
+    REPLACED = "replaced"
+    """Another process accepts from the same sockets. This one leaves the new connections to it, at once."""
 
 
 class Drainable(Protocol):
@@ -30,9 +41,11 @@ class Context(WorkerContext):
     ``draining``: the shutdown has begun, connections are still accepted. ``terminated`` (Hypercorn's): no more are.
     """
 
-    def __init__(self, limits: Limits, max_requests: int | None = None) -> None:
+    def __init__(self, limits: Limits, max_requests: int | None = None, *, proxies: Container[str] = ()) -> None:
         super().__init__(max_requests)
         self.limits = limits
+        self.proxies = proxies
+        """The addresses whose connections begin with a PROXY header."""
         self.draining = False
         self.retiring = False
         self.connections: set[Drainable] = set()

@@ -17,6 +17,8 @@ class Limits:
     ``linger_timeout``                after an answer that came before the request's body had: how long what the client
                                       still sends is read and thrown away, so that it gets to read the answer
     ``drain_delay``                   after the shutdown began: how long new connections are still accepted
+    ``replace_delay``                 after a process was replaced: how long its connections may still bring requests,
+                                      each answered with ``connection: close``; less where all have gone before
     ``drain_timeout``                 after that: how long requests in flight may go on
     ``cut_timeout``                   after that: how long an app that was told to end may take
     ``max_connections``               open connections; further ones wait in the backlog of the listening socket
@@ -35,6 +37,7 @@ class Limits:
     handshake_timeout: float = 10.0
     linger_timeout: float = 2.0
     drain_delay: float = 0.0
+    replace_delay: float = 5.0
     drain_timeout: float = 30.0
     cut_timeout: float = 1.0
     max_connections: float = inf

@@ -17,6 +17,8 @@ import trio
 from hypercorn.config import Config
 from hypercorn.utils import repr_socket_addr
 
+from gateway.server.tls import Certificates, TlsListener
+
 Listener = trio.abc.Listener[Any]
 
 OUT_OF_ROOM = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
@@ -97,15 +99,14 @@ def close(bound: Sequence[Bound]) -> None:
         one.sock.close()
 
 
-def listen(bound: Sequence[Bound], config: Config) -> list[Listener]:
+def listen(bound: Sequence[Bound], config: Config, certificates: Certificates | None) -> list[Listener]:
     """Start to listen. TLS listeners are wrapped."""
-    context = config.create_ssl_context()
     listeners: list[Listener] = []
     for one in bound:
         one.sock.listen(config.backlog)
         listener: Listener = trio.SocketListener(trio.socket.from_stdlib_socket(one.sock))
-        if one.secure and context is not None:
-            listener = trio.SSLListener(listener, context, https_compatible=True)
+        if one.secure and certificates is not None:
+            listener = TlsListener(listener, certificates)
         listeners.append(listener)
     return listeners
 
@@ -114,7 +115,7 @@ def describe(listeners: Sequence[Listener]) -> list[str]:
     """How each of them is addressed, as a URL without a path."""
     binds = []
     for listener in listeners:
-        scheme = "https" if isinstance(listener, trio.SSLListener) else "http"
+        scheme = "https" if isinstance(listener, TlsListener | trio.SSLListener) else "http"
         inner = getattr(listener, "transport_listener", listener)
         sock = getattr(inner, "socket", None)
         if sock is not None:

@@ -3,7 +3,7 @@
 What lives here: the order of things, and the two nurseries (lifespan, connections). What never will: protocol.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
 
 import trio
@@ -12,11 +12,13 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from gateway.server import listeners as listening
+from gateway.server.beside import Beside
 from gateway.server.connection import Connection
-from gateway.server.drain import Context
+from gateway.server.drain import Context, Leave
 from gateway.server.failures import plain_errors
 from gateway.server.lifespan import Lifespan
 from gateway.server.limits import Limits
+from gateway.server.tls import Certificates
 
 
 async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have a default
@@ -28,22 +30,31 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
     shutdown: Callable[[], Awaitable[object]] | None = None,
     on_drain: Callable[[], None] | None = None,
     on_cut: Callable[[], None] | None = None,
+    certificates: Certificates | None = None,
+    proxies: Container[str] = (),
+    beside: Beside | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI app until ``shutdown`` returns, then drain; return when that is done.
 
     ``listeners`` replaces what ``config`` binds; their streams need no socket. ``task_status.started`` gives the
-    addresses. ``on_drain`` is called when the shutdown begins, ``on_cut`` when the time for requests in flight is
-    over. No connection can end the server: what fails on one is logged. What does end it is raised as it is: an
-    address in use (OSError), an app that fails to start or to shut down (LifespanFailureError), or that crashes in its
-    lifespan while serving (its own exception).
+    addresses. ``shutdown`` may return ``Leave.REPLACED``; whatever else it returns is a stop. ``on_drain`` is called
+    when the shutdown begins (of a server that is replaced: when its idle connections are closed), ``on_cut`` when the
+    time for requests in flight is over. ``certificates`` can be reloaded meanwhile; by default they are ``config``'s,
+    read once. Connections from an address in ``proxies`` begin with a PROXY header. ``beside`` is a second app.
+
+    No connection can end the server: what fails on one is logged. What does end it is raised as it is: an address in
+    use (OSError), an app that fails to start or to shut down (LifespanFailureError), or that crashes in its lifespan
+    while serving (its own exception).
 
     On cancellation everything stops at once, requests in flight included.
     """
     limits = limits or Limits()
+    if certificates is None and config.ssl_enabled:
+        certificates = Certificates(config)
     bound = listening.bind(config) if listeners is None else []
     wrapped = ASGIWrapper(app)
-    context = Context(limits)
+    context = Context(limits, proxies=proxies)
     state: LifespanState = {}
     serving = trio.CancelScope()
     lifespan = Lifespan(wrapped, config, state, on_crash=serving.cancel)
@@ -59,10 +70,13 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
                 raise
             # 2. Listen.
             if listeners is None:
-                listeners = listening.listen(bound, config)
+                listeners = listening.listen(bound, config, certificates)
             binds = listening.describe(listeners)
             for bind in binds:
                 await config.log.info("Running on %s", bind)
+
+            if beside is not None:
+                nursery.start_soon(beside.serve, config, limits)
 
             with serving:
                 async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
@@ -76,21 +90,47 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
                         accepting.start_soon(listening.accept_from, listener, take, context.wait_for_room, config)
                     task_status.started(binds)
                     # 3. Serve.
-                    await (shutdown or trio.sleep_forever)()
-                    # 4. Tell everybody that the end has begun, and go on accepting for a while.
-                    if on_drain is not None:
-                        on_drain()
-                    await context.drain()
-                    await trio.sleep(limits.drain_delay)
+                    leave = await (shutdown or trio.sleep_forever)()
+                    # 4. Tell everybody that the end has begun.
+                    if leave is Leave.REPLACED:
+                        _leave_to_others(beside)
+                    else:
+                        await _announce(context, on_drain)
                     # 5. Accept no more; idle connections close.
                     accepting.cancel_scope.cancel()
-                    connections.start_soon(partial(_finish, connections, context, on_cut))
+                    connections.start_soon(partial(_finish, connections, context, on_drain, on_cut, leave))
             # 8. Let the app shut down.
             await lifespan.wait_for_shutdown()
             nursery.cancel_scope.cancel()
 
 
-async def _finish(connections: trio.Nursery, context: Context, on_cut: Callable[[], None] | None) -> None:
+def _leave_to_others(beside: Beside | None) -> None:
+    # Not a word on readiness: the address is served as before, by the others.
+    if beside is not None:
+        beside.stop()
+
+
+async def _announce(context: Context, on_drain: Callable[[], None] | None) -> None:
+    # And go on accepting for a while: whoever sends connections here is to learn of it first.
+    if on_drain is not None:
+        on_drain()
+    await context.drain()
+    await trio.sleep(context.limits.drain_delay)
+
+
+async def _finish(
+    connections: trio.Nursery,
+    context: Context,
+    on_drain: Callable[[], None] | None,
+    on_cut: Callable[[], None] | None,
+    leave: object,
+) -> None:
+    if leave is Leave.REPLACED:
+        await context.drain()
+        with trio.move_on_after(context.limits.replace_delay):
+            await context.wait_for_none()
+        if on_drain is not None:
+            on_drain()
     await context.retire()
     # 6. What is in flight may finish.
     with trio.move_on_after(context.limits.drain_timeout):
