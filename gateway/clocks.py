@@ -56,13 +56,14 @@ class ExchangeClock:
 
     __slots__ = (
         "_backend_since",
-        "_budget",
         "_connect_budget",
+        "_head_due",
         "_limits",
         "_overall",
         "_phase_since",
         "_reading_client_since",
         "_spent",
+        "_waiting_client_since",
         "_writing_client_since",
         "deadline",
         "phase",
@@ -72,59 +73,61 @@ class ExchangeClock:
     def __init__(self, limits: Limits, now: float) -> None:
         self._limits = limits
         self._overall = now + limits.deadline
-        self._budget = limits.timeout
+        # A moment and not a budget: as long as only the backend is waited for, it does not move from phase to phase.
+        self._head_due = now + limits.timeout
         self._connect_budget = limits.connect_timeout
         self._backend_since = now
         self._reading_client_since: float | None = None
         self._writing_client_since: float | None = None
-        self._spent: dict[Phase, float] = dict.fromkeys(Phase, 0.0)
+        self._waiting_client_since: float | None = None
+        self._spent: dict[Phase, float] = {}
         self._phase_since = now
         self.phase = Phase.QUEUE
         self.started = now
-        self.deadline = 0.0
-        self._move(now)
+        self.deadline = min(self._head_due, self._overall)
 
     # What the exchange tells the clock
 
     def enter(self, phase: Phase, now: float) -> None:
         """The exchange has come to ``phase``. An upload that goes on beside the answer does not take it back."""
-        if self.phase is Phase.BODY:
+        before = self.phase
+        if before is Phase.BODY:
             return
-        self._charge_backend(now)
-        self._spent[self.phase] += now - self._phase_since
+        spent = now - self._phase_since
+        self._spent[before] = self._spent.get(before, 0.0) + spent
+        if before is Phase.CONNECT:
+            self._connect_budget -= spent
         self.phase = phase
-        self._phase_since = now
-        self._move(now)
+        self._phase_since = self._backend_since = now
+        self._move()
 
     def read_client(self, now: float) -> None:
         """We wait for the next piece of the client's body."""
-        self._charge_backend(now)
         self._reading_client_since = now
-        self._move(now)
+        self._client_is_waited_for(now)
 
     def client_was_read(self, now: float) -> None:
         """The piece has come."""
         self._reading_client_since = None
-        self._backend_since = now
-        self._move(now)
+        self._client_has_moved(now)
 
     def write_client(self, now: float) -> None:
         """We wait for the client to take a piece of the answer."""
-        self._charge_backend(now)
         self._writing_client_since = now
-        self._move(now)
+        self._client_is_waited_for(now)
 
     def client_was_written(self, now: float) -> None:
         """The client has taken it. What the backend owes next, it owes from now."""
         self._writing_client_since = None
-        self._backend_since = now
-        self._move(now)
+        self._client_has_moved(now)
 
     # What the clock tells
 
     def timings(self, now: float) -> dict[Phase, float]:
         """Seconds spent in each phase so far. They sum up to ``now - started``."""
-        return self._spent | {self.phase: self._spent[self.phase] + now - self._phase_since}
+        spent = dict.fromkeys(Phase, 0.0) | self._spent
+        spent[self.phase] += now - self._phase_since
+        return spent
 
     def failure(self, now: float) -> GatewayError:
         """Say which clock has run out at ``now``, the deadline having passed."""
@@ -150,25 +153,28 @@ class ExchangeClock:
 
     # Bookkeeping
 
-    def _charge_backend(self, now: float) -> None:
-        """Take the time since the last look off the backend's account, unless it was the client's."""
-        if self._reading_client_since is None and self._writing_client_since is None:
-            waited = now - self._backend_since
-            if self.phase is not Phase.BODY:
-                self._budget -= waited
-            if self.phase is Phase.CONNECT:
-                self._connect_budget -= waited
-        self._backend_since = now
+    def _client_is_waited_for(self, now: float) -> None:
+        if self._waiting_client_since is None:
+            self._waiting_client_since = now
+        self._move()
 
-    def _move(self, now: float) -> None:
+    def _client_has_moved(self, now: float) -> None:
+        if self._waiting_client_since is not None and self._reading_client_since is self._writing_client_since is None:
+            # The client's time is over, in both directions: what it took is given back to the backend.
+            self._head_due += now - self._waiting_client_since
+            self._waiting_client_since = None
+        self._backend_since = now
+        self._move()
+
+    def _move(self) -> None:
         reading, writing = self._reading_client_since, self._writing_client_since
         if reading is not None or writing is not None:
             since = min(inf if reading is None else reading, inf if writing is None else writing)
             deadline = since + self._limits.client_timeout
         elif self.phase is Phase.BODY:
-            deadline = now + self._limits.timeout
+            deadline = self._backend_since + self._limits.timeout
         elif self.phase is Phase.CONNECT:
-            deadline = now + min(self._budget, self._connect_budget)
+            deadline = min(self._backend_since + self._connect_budget, self._head_due)
         else:
-            deadline = now + self._budget
+            deadline = self._head_due
         self.deadline = min(deadline, self._overall)

@@ -41,7 +41,7 @@ async def forward(exchange: Exchange, upstream: Upstream, *, prefix: bytes, targ
 class Tree:
     """The scope of one exchange, and the steps that run in it."""
 
-    __slots__ = ("_extensions", "_may_upload", "_nursery", "exchange", "failure", "scope", "upstream")
+    __slots__ = ("_extensions", "_last_said", "_may_upload", "_nursery", "exchange", "failure", "scope", "upstream")
 
     def __init__(self, exchange: Exchange, upstream: Upstream) -> None:
         self.exchange = exchange
@@ -51,6 +51,7 @@ class Tree:
         self._extensions = exchange.scope.get("extensions") or {}
         self._nursery: trio.Nursery | None = None
         self._may_upload: trio.Event | None = None
+        self._last_said = False
 
     # Ending it
 
@@ -72,11 +73,16 @@ class Tree:
 
     def _tell(self, clock_method: Callable[[float], None]) -> None:
         clock_method(trio.current_time())
-        self.scope.deadline = self.exchange.clock.deadline
+        self._follow_clock()
 
     def _enter(self, phase: Phase) -> None:
         self.exchange.clock.enter(phase, trio.current_time())
-        self.scope.deadline = self.exchange.clock.deadline
+        self._follow_clock()
+
+    def _follow_clock(self) -> None:
+        deadline = self.exchange.clock.deadline
+        if deadline != self.scope.deadline:  # moving it costs trio a place in a heap, even to where it is
+            self.scope.deadline = deadline
 
     # The steps
 
@@ -155,8 +161,8 @@ class Tree:
         if trailers:
             start["trailers"] = True
         exchange.status = response.status_code
+        # A server holds the head back until a body message comes, so an empty one goes where there is nothing yet.
         await self._send(start)
-        # A server holds the head back until a body message comes; an empty one sends it on its way.
         await self._send_body(piece, more_body=not ended)
         async for piece in stream:  # type: ignore[union-attr] # as above
             ended = getattr(stream, "at_end", False)
@@ -169,16 +175,19 @@ class Tree:
         exchange.complete = True
 
     async def _send_body(self, piece: bytes, *, more_body: bool) -> None:
+        self._last_said = not more_body
         await self._send({"type": "http.response.body", "body": piece, "more_body": more_body})
         self.exchange.bytes_out += len(piece)
+        if more_body:
+            self._tell(self.exchange.clock.client_was_written)
 
     async def _send(self, message: Message) -> None:
+        """Hand a message to the server, on the client's clock, which runs until a body message has been taken."""
         self._tell(self.exchange.clock.write_client)
         try:
             await self.exchange.send(message)
         except OSError as error:  # what an ASGI server may raise once the client is gone
             raise ClientGone("the client left before the answer was complete") from error
-        self._tell(self.exchange.clock.client_was_written)
 
     async def _informational(self, status: int, fields: RawHeaders) -> None:
         if status == 100 and self._may_upload is not None:
@@ -186,6 +195,7 @@ class Tree:
         elif status == 103 and "http.response.early_hint" in self._extensions:
             links = [value for name, value in fields if name.lower() == b"link"]
             await self._send({"type": "http.response.early_hint", "links": links})
+            self._tell(self.exchange.clock.client_was_written)
 
     def too_large(self) -> PayloadTooLarge:
         """The failure of a body over the limit, announced or sent."""
@@ -219,4 +229,6 @@ class Tree:
     async def _watch_client(self) -> None:
         while (await self.exchange.receive())["type"] != "http.disconnect":
             pass
-        self.client_left()
+        # Stock Hypercorn also says it of an answer that is complete, from within the very send that completes it.
+        if not self._last_said:
+            self.client_left()

@@ -82,10 +82,10 @@ class BackendTransport(httpx.AsyncBaseTransport):
             try:
                 head = await connection.exchange(outgoing, hooks)
             except (httpx.ReadError, httpx.WriteError):
-                stale = reused and not connection.answering
+                stale = reused and not connection.answering and not fresh
                 connection.abort()
                 pool.give_back(connection)
-                if not (stale and _may_be_repeated(outgoing)):
+                if not (stale and (connection.untouched or _may_be_repeated(outgoing))):
                     raise
                 fresh = True
             except BaseException:

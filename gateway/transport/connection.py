@@ -27,7 +27,7 @@ from gateway.http1 import (
     parse_response_head,
     serialize_request_head,
 )
-from gateway.transport.streams import Stream, abort, is_readable
+from gateway.transport.streams import NothingSent, Stream, abort, is_readable, receive_some, send_all
 
 READ_SIZE = 65_536
 """Bytes asked of the stream at once; also all that is held of an answer whose reader is slow."""
@@ -78,6 +78,8 @@ class Connection:
         """How many exchanges it has begun."""
         self.answering = False
         """Whether a byte has come since the current exchange began."""
+        self.untouched = False
+        """Whether not a byte of the current request could be written: nobody can have acted on it."""
 
     def __repr__(self) -> str:
         state = "idle" if self.reusable else "answering" if self.answering else "busy"
@@ -122,6 +124,7 @@ class Connection:
         """
         self.exchanges += 1
         self.answering = False
+        self.untouched = False
         self._head = None
         self._request_sent = False
         self._keep_alive = request.keep_alive
@@ -180,7 +183,7 @@ class Connection:
         elif len(body) != request.length:
             raise httpx.LocalProtocolError("the body is not as long as its Content-Length")
         try:
-            await self._stream.send_all(head + body)
+            await self._write_first(head + body)
         except trio.BrokenResourceError:
             self._keep_alive = False
         else:
@@ -190,19 +193,19 @@ class Connection:
     async def _upload(self, head: bytes, request: Request, body: AsyncIterable[bytes], hooks: Hooks) -> None:
         left = request.length
         try:
-            await self._stream.send_all(head)
+            await self._write_first(head)
             async for piece in body:
                 if not piece:
                     continue
                 if left is None:
-                    await self._stream.send_all(encode_chunk(piece))
+                    await send_all(self._stream, encode_chunk(piece))
                     continue
                 left -= len(piece)
                 if left < 0:
                     break
-                await self._stream.send_all(piece)
+                await send_all(self._stream, piece)
             if left is None:
-                await self._stream.send_all(LAST_CHUNK)
+                await send_all(self._stream, LAST_CHUNK)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._keep_alive = False
             return
@@ -210,6 +213,13 @@ class Connection:
             raise httpx.LocalProtocolError("the body is not as long as its Content-Length")
         self._request_sent = True
         hooks.enter_phase(Phase.FIRST_BYTE)
+
+    async def _write_first(self, data: bytes) -> None:
+        try:
+            await send_all(self._stream, data)
+        except NothingSent:
+            self.untouched = True
+            raise
 
     # Reading
 
@@ -221,7 +231,7 @@ class Connection:
                 end = find_head_end(self._buffer, searched)
                 if end < 0:
                     searched = len(self._buffer)
-                    data = await self._receive()
+                    data = await self._receive(patiently=True)
                     if not data:
                         raise httpx.ReadError("the backend closed the connection before its answer was complete")
                     self._buffer += data
@@ -242,13 +252,13 @@ class Connection:
             if hooks.informational is not None:
                 await hooks.informational(head.status, head.headers)
 
-    async def _receive(self) -> bytes:
+    async def _receive(self, *, patiently: bool = False) -> bytes:
         try:
-            data = await self._stream.receive_some(READ_SIZE)
+            data = await receive_some(self._stream, READ_SIZE, patiently=patiently)
         except trio.BrokenResourceError as error:
             raise httpx.ReadError("the backend reset the connection") from error
         except trio.ClosedResourceError as error:
             raise httpx.ReadError("the connection was closed") from error
         if data:
             self.answering = True
-        return bytes(data)
+        return data

@@ -10,6 +10,7 @@ import trustme
 
 from gateway.testing.backend import Backend, Connection, respond, response
 from gateway.testing.network import MemoryNetwork
+from gateway.testing.sockets import SocketNetwork
 from gateway.transport import BackendTransport
 from gateway.transport.backend import SWEEP_INTERVAL
 
@@ -242,6 +243,27 @@ async def test_post_does_not_meet_a_connection_that_was_seen_to_close(
         await client.get("/")
         await backend.connections[0].finished.wait()
         assert (await client.post("/x", content=b"body")).text == "fresh"
+
+
+async def test_post_of_which_not_a_byte_was_written_is_sent_on_a_fresh_connection() -> None:
+    # Between the look at an idle connection and the write there is no time, so the connection is made to break there.
+    network = SocketNetwork()
+    opened: list[trio.SocketStream] = []
+
+    async def connect(host: str, port: int) -> trio.SocketStream:
+        opened.append(await network.connect(host, port))
+        return opened[-1]
+
+    async with (
+        Backend(network, "backend", 80, respond(body=b"ok")) as backend,
+        httpx.AsyncClient(transport=BackendTransport(connect=connect), base_url="http://backend") as client,
+    ):
+        await client.get("/")
+        opened[0].socket.shutdown(trio.socket.SHUT_WR)
+        answer = await client.post("/x", content=b"body")
+        assert answer.text == "ok"
+        assert [request.target for request in backend.requests] == [b"/", b"/x"]
+        assert len(opened) == 2
 
 
 async def test_unasked_bytes_on_an_idle_connection_never_answer_anybody(

@@ -9,8 +9,8 @@ import trio
 import trustme
 
 from gateway.testing.network import MemoryNetwork
-from gateway.testing.sockets import SocketNetwork
-from gateway.transport.streams import Stream, abort, is_readable, start_tls
+from gateway.testing.sockets import SocketNetwork, reset
+from gateway.transport.streams import NothingSent, Stream, abort, is_readable, receive_some, send_all, start_tls
 
 Network = MemoryNetwork | SocketNetwork
 Pair = tuple[Stream, trio.abc.HalfCloseableStream]
@@ -157,3 +157,58 @@ async def test_tls_handshake_cancelled_leaves_nothing_open(
         greeting = await theirs.receive_some()
         assert greeting
         assert await theirs.receive_some() == b""
+
+
+async def test_bytes_cross_however_many(network: Network) -> None:
+    async with pair(network) as (ours, theirs):
+        content = bytes(range(256)) * 20_000
+        received = bytearray()
+
+        async def drain() -> None:
+            while len(received) < len(content):
+                received.extend(await theirs.receive_some())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain)
+            await send_all(ours, content)
+        assert received == content
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theirs.send_all, content)
+            received.clear()
+            while len(received) < len(content):
+                received.extend(await receive_some(ours, 1000))
+        assert received == content
+
+
+@pytest.mark.parametrize("patiently", [False, True])
+async def test_read_waits_for_bytes_and_sees_the_end(network: Network, patiently: bool) -> None:  # noqa: FBT001 -- a parameter
+    async with pair(network) as (ours, theirs), trio.open_nursery() as nursery:
+        nursery.start_soon(theirs.send_all, b"late")
+        assert await receive_some(ours, 100, patiently=patiently) == b"late"
+        await theirs.aclose()
+        assert await receive_some(ours, 100, patiently=patiently) == b""
+
+
+async def test_read_and_write_after_abort_fail(network: Network) -> None:
+    async with pair(network) as (ours, _):
+        abort(ours)
+        with pytest.raises((trio.ClosedResourceError, NothingSent)):
+            await send_all(ours, b"x")
+        with pytest.raises(trio.ClosedResourceError):
+            await receive_some(ours, 1)
+
+
+async def test_write_to_a_broken_socket_says_that_nothing_was_sent() -> None:
+    async with pair(SocketNetwork()) as (ours, _):
+        assert isinstance(ours, trio.SocketStream)
+        ours.socket.shutdown(trio.socket.SHUT_WR)
+        with pytest.raises(NothingSent):
+            await send_all(ours, b"x")
+
+
+async def test_reset_is_an_error_of_the_read() -> None:
+    async with pair(SocketNetwork()) as (ours, theirs):
+        reset(theirs)
+        with pytest.raises(trio.BrokenResourceError):
+            await receive_some(ours, 1, patiently=True)
