@@ -314,3 +314,31 @@ async def test_websocket_is_refused_and_logged(left: bool) -> None:  # noqa: FBT
         Cause.BAD_REQUEST,
     )
     assert record.error == "WebSockets are not forwarded"
+
+
+async def test_disconnect_that_a_server_says_from_within_the_last_send_is_no_departure(
+    autojump_clock: MockClock,
+) -> None:
+    sink = Collector()
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, content=b"hello"))
+    app = create_app(TWO_SERVICES, transports={"service1": transport}, sink=sink)
+    completed = trio.Event()
+    asked = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Message:
+        for message in asked:
+            return message
+        await completed.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message["more_body"]:
+            completed.set()
+            await trio.sleep(1)  # the server makes its connection ready for the next request
+            said.append(trio.current_time())
+
+    said: list[float] = []
+    await app(scope_of("/api/service1/x"), receive, send)  # type: ignore[arg-type] # as above
+    assert said == [1]
+    (record,) = sink.records
+    assert (record.cause, record.status_code, record.bytes_out) == (Cause.OK, 200, 5)
