@@ -1,4 +1,4 @@
-"""What is seen of the gateway from outside: the record of one exchange, the counters, the log lines and where they go.
+"""What is seen of the gateway from outside: the record of one exchange, the log lines and where they go.
 
 A record is a frozen value; sinks are guests that are handed it when the exchange has ended. Nothing here can hold up a
 request: ``LineWriter.write`` appends to a bounded queue and a thread of its own writes, in batches. When the reader of
@@ -15,15 +15,22 @@ import logging
 import sys
 import threading
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import lru_cache
+from select import PIPE_BUF
 from time import time
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from gateway.errors import Cause, Phase
+
+
+@lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +45,21 @@ class WallClock:
         """Tie the monotonic ``now`` to this moment of the wall clock."""
         return cls(time(), now)
 
-    def at(self, now: float) -> datetime:
-        """The moment in UTC."""
-        return datetime.fromtimestamp(self.wall + now - self.monotonic, UTC)
-
     def iso(self, now: float) -> str:
         """The moment as ISO 8601 in UTC, to the millisecond."""
-        return self.at(now).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        milliseconds = round((self.wall + now - self.monotonic) * 1000)
+        return f"{_to_the_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
 
     def http_date(self, now: float) -> bytes:
         """The moment as the Date field has it (RFC 9110 section 5.6.7)."""
         return formatdate(self.wall + now - self.monotonic, usegmt=True).encode("ascii")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One exchange from its request's head to its end, as the log tells it. Field order is the order in a line."""
+class Record(NamedTuple):
+    """One exchange from its request's head to its end, as the log tells it. Field order is the order in a line.
+
+    A tuple, because one is made for every request: a frozen dataclass of this size takes ten times as long.
+    """
 
     timestamp: str
     level: str
@@ -70,7 +76,7 @@ class Record:
     bytes_in: int
     bytes_out: int
     duration_ms: float
-    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    timings_ms: Mapping[str, float]
     cause: Cause
     phase: Phase | None = None
     """Where it failed; absent when it did not."""
@@ -86,20 +92,6 @@ class Sink(Protocol):
 
     def event(self, level: str, message: str, /, **facts: Any) -> None:
         """Something happened to the process that is not an exchange."""
-
-
-class Counters:
-    """How many exchanges ended how: a sink that only counts. Keyed by service, status and cause."""
-
-    def __init__(self) -> None:
-        self.exchanges: Counter[tuple[str | None, int, Cause]] = Counter()
-
-    def exchange(self, record: Record) -> None:
-        """See Sink."""
-        self.exchanges[record.target_service, record.status_code, record.cause] += 1
-
-    def event(self, level: str, message: str, /, **facts: Any) -> None:
-        """See Sink. Events are not counted."""
 
 
 class Collector:
@@ -119,12 +111,12 @@ class Collector:
 
 
 _LEVELS = logging.getLevelNamesMapping()
-_NAMES = tuple(f.name for f in fields(Record))
+_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 def record_to_dict(record: Record) -> dict[str, Any]:
     """The record as it stands in a JSON line: absent what has no value, but for the routing decision."""
-    line = {name: getattr(record, name) for name in _NAMES}
+    line = record._asdict()
     if record.phase is None:
         del line["phase"]
     if record.error is None:
@@ -134,7 +126,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
 
 def json_line(facts: Mapping[str, Any]) -> str:
     """One JSON object on one line. A control character in a value is escaped, so that no value can forge a line."""
-    return json.dumps(facts, separators=(",", ":"), default=str)
+    return _encode(facts)
 
 
 def text_line(facts: Mapping[str, Any]) -> str:
@@ -198,23 +190,53 @@ class LineWriter:
         unreported, self._unreported = self._unreported, 0
         if unreported:
             batch.append(json_line({"level": "WARNING", "message": "log lines dropped", "dropped": unreported}))
+        written = 0
         try:
-            self._stream.write("".join(line + "\n" for line in batch))
-            self._stream.flush()
+            for piece in _whole_lines(batch):
+                self._stream.write(piece)
+                self._stream.flush()
+                written += piece.count("\n")
         except (OSError, ValueError):
             # A full disk, a closed pipe or a closed stream. There is nobody to tell but the counter.
-            lost = len(batch) - bool(unreported)
+            lost = len(batch) - written - bool(unreported)
             self.dropped += lost
             self._unreported += lost + unreported
 
 
+def _whole_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Pieces of whole lines that a pipe takes in one go.
+
+    Several workers share one standard output: a write of more than PIPE_BUF bytes to a pipe may be torn apart by that
+    of another process (pipe(7)).
+    """
+    piece, size = "", 0
+    for line in lines:
+        more = len(line.encode("utf-8", "replace")) + 1
+        if piece and size + more > PIPE_BUF:
+            yield piece
+            piece, size = "", 0
+        piece += line + "\n"
+        size += more
+    yield piece
+
+
 class LogSink:
-    """Records and events as lines of ``log_format`` ("json" or "text") at ``level`` and above."""
+    """Records and events as lines of ``log_format`` ("json" or "text") at ``level`` and above.
+
+    ``always`` stands in the lines of events: which of several processes speaks. An exchange has its own id.
+    """
 
     def __init__(
-        self, write: Callable[[str], None], *, log_format: str, level: str, timestamp: Callable[[], str]
+        self,
+        write: Callable[[str], None],
+        *,
+        log_format: str,
+        level: str,
+        timestamp: Callable[[], str],
+        always: Mapping[str, Any] | None = None,
     ) -> None:
         self._write = write
+        self._always = always or {}
         self._form = text_line if log_format == "text" else json_line
         self._threshold = _LEVELS[level]
         self._timestamp = timestamp
@@ -227,7 +249,8 @@ class LogSink:
     def event(self, level: str, message: str, /, **facts: Any) -> None:
         """See Sink."""
         if self.wants(level):
-            self._write(self._form({"timestamp": self._timestamp(), "level": level, "message": message, **facts}))
+            head = {"timestamp": self._timestamp(), "level": level, "message": message}
+            self._write(self._form({**head, **facts, **self._always}))
 
     def wants(self, level: str) -> bool:
         """Whether lines of this level are written at all."""
@@ -250,11 +273,16 @@ class LoggingBridge(logging.Handler):
 
 
 def open_log(
-    *, log_format: str, level: str, timestamp: Callable[[], str], stream: IO[str] | None = None
+    *,
+    log_format: str,
+    level: str,
+    timestamp: Callable[[], str],
+    always: Mapping[str, Any] | None = None,
+    stream: IO[str] | None = None,
 ) -> tuple[LogSink, LineWriter]:
     """The process's log on ``stream`` (standard output), with the libraries' own logging led into it."""
     writer = LineWriter(sys.stdout if stream is None else stream)
     atexit.register(writer.close)
-    sink = LogSink(writer.write, log_format=log_format, level=level, timestamp=timestamp)
+    sink = LogSink(writer.write, log_format=log_format, level=level, timestamp=timestamp, always=always)
     logging.basicConfig(handlers=[LoggingBridge(sink)], level=level, force=True)
     return sink, writer
