@@ -40,6 +40,8 @@ _BACKEND_FAILURES: dict[Phase, tuple[type[GatewayError], str]] = {
     Phase.BODY: (BackendTimeout, "the backend sent nothing more of its answer for {:g} s"),
 }
 
+_NOTHING = dict.fromkeys(Phase, 0.0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -125,7 +127,7 @@ class ExchangeClock:
 
     def timings(self, now: float) -> dict[Phase, float]:
         """Seconds spent in each phase so far. They sum up to ``now - started``."""
-        spent = dict.fromkeys(Phase, 0.0) | self._spent
+        spent = _NOTHING | self._spent
         spent[self.phase] += now - self._phase_since
         return spent
 

@@ -51,6 +51,9 @@ class Cause(StrEnum):
 class Phase(StrEnum):
     """Where the time of one exchange goes. Phases never overlap, so that they sum up to the whole."""
 
+    # Enum's own goes through Python, for each of the many look-ups that every request makes.
+    __hash__ = str.__hash__
+
     QUEUE = "queue"
     """Inside the gateway: routing, the wait for the client's first body bytes, the wait for a free connection."""
     CONNECT = "connect"
