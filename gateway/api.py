@@ -9,6 +9,8 @@
 | a service's prefix | the service, by way of ``forward`` |
 | anything else | 404 |
 
+The pages of the admin listener are in ``admin``.
+
 The owned endpoints are ordinary Quart routes. Proxied traffic does not pass through Quart: its request and response
 objects change the case of headers, hold a body's data without backpressure and cut an answer after 60 s. So ``Entry``
 stands before Quart's ASGI app and forks on the raw request target.
@@ -207,7 +209,7 @@ class Entry:
         if isinstance(failure, ClientGone):
             status = failure.status
         method, path = scope["method"], path_of(scope)
-        gateway.sink.exchange(
+        gateway.ended(
             Record(
                 timestamp=gateway.wall.iso(now),
                 level=level_of(failure),
@@ -284,27 +286,16 @@ def register(app: Quart, gateway: Gateway) -> None:
 
     @app.get("/health")
     async def health() -> tuple[Response, int]:
-        healthy = gateway.stage is Stage.RUNNING and not gateway.crashed
-        facts = {
-            "status": "healthy" if healthy else "unhealthy",
-            "service": "api-gateway",
-            "version": __version__,
-            "timestamp": gateway.wall.iso(trio.current_time()),
-        }
-        return jsonify(facts), 200 if healthy else 503
+        facts, status = health_now(gateway)
+        return jsonify(facts), status
 
     @app.get("/livez")
     async def livez() -> tuple[str, int, dict[str, str]]:
-        return probe("livez", {"ping": True, "tasks": not gateway.crashed}, verbose="verbose" in request.args)
+        return livez_now(gateway, verbose="verbose" in request.args)
 
     @app.get("/readyz")
     async def readyz() -> tuple[str, int, dict[str, str]]:
-        checks = {
-            "started": gateway.stage is not Stage.STARTING,
-            "not-stopping": gateway.stage is not Stage.STOPPING,
-            "tasks": not gateway.crashed,
-        }
-        return probe("readyz", checks, verbose="verbose" in request.args)
+        return readyz_now(gateway, verbose="verbose" in request.args)
 
     @app.get("/api/gateway/status")
     async def status() -> Response:
@@ -322,6 +313,33 @@ def register(app: Quart, gateway: Gateway) -> None:
     async def never_stored(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         return response
+
+
+def health_now(gateway: Gateway) -> tuple[dict[str, Any], int]:
+    """What ``/health`` tells, and the status that goes with it."""
+    healthy = gateway.stage is Stage.RUNNING and not gateway.crashed
+    facts = {
+        "status": "healthy" if healthy else "unhealthy",
+        "service": "api-gateway",
+        "version": __version__,
+        "timestamp": gateway.wall.iso(trio.current_time()),
+    }
+    return facts, 200 if healthy else 503
+
+
+def livez_now(gateway: Gateway, *, verbose: bool) -> tuple[str, int, dict[str, str]]:
+    """Whether the process lives, as ``probe`` says it."""
+    return probe("livez", {"ping": True, "tasks": not gateway.crashed}, verbose=verbose)
+
+
+def readyz_now(gateway: Gateway, *, verbose: bool) -> tuple[str, int, dict[str, str]]:
+    """Whether to send requests here, as ``probe`` says it."""
+    checks = {
+        "started": gateway.stage is not Stage.STARTING,
+        "not-stopping": gateway.stage is not Stage.STOPPING,
+        "tasks": not gateway.crashed,
+    }
+    return probe("readyz", checks, verbose=verbose)
 
 
 def verdict_facts(verdict: Verdict, wall: WallClock) -> dict[str, Any]:

@@ -5,9 +5,10 @@ monitor and the watch over idle connections run in the app's nursery, which is t
 ends the lifespan with its error, and the server with it.
 """
 
+import os
 import ssl
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
@@ -65,8 +66,7 @@ def create_app(  # noqa: C901 -- wiring: what looks like branches is the list of
         except RuntimeError:  # a library logs before trio runs, or after
             return WallClock.start(0).iso(0)
 
-    if sink is None:
-        sink, _writer = open_log(log_format=settings.log_format, level=settings.log_level, timestamp=timestamp)
+    sink, dropped_lines = open_log_of(settings, timestamp) if sink is None else (sink, int)
     gateway = Gateway(
         routes=RouteTable(
             Route(service.name, service.prefix.encode("ascii"), service.upstream_path.encode("ascii"))
@@ -81,6 +81,7 @@ def create_app(  # noqa: C901 -- wiring: what looks like branches is the list of
             client_timeout=settings.client_timeout,
         ),
         sink=sink,
+        dropped_lines=dropped_lines,
     )
     gateway.upstreams = {
         service.name: Upstream(
@@ -129,7 +130,10 @@ def create_app(  # noqa: C901 -- wiring: what looks like branches is the list of
     async def start() -> None:
         for warning in settings.warnings:
             gateway.sink.event("WARNING", warning)
-        app.nursery.start_soon(sweep_then_run, name="first health sweep")
+        if settings.workers != 1:
+            await sweep_then_run()  # the others accept meanwhile: one that is not ready must not speak in their name
+        else:
+            app.nursery.start_soon(sweep_then_run, name="first health sweep")
         for transport in owned:
             if isinstance(transport, BackendTransport):
                 app.nursery.start_soon(watch_idle, transport, name="watch idle connections")
@@ -142,6 +146,17 @@ def create_app(  # noqa: C901 -- wiring: what looks like branches is the list of
         gateway.sink.event("INFO", "the gateway has stopped", finished=gateway.finished, cut=gateway.cut_off)
 
     return app
+
+
+def open_log_of(settings: Settings, timestamp: Callable[[], str]) -> tuple[Sink, Callable[[], int]]:
+    """The log of this process, and what tells how many lines of it were lost."""
+    sink, writer = open_log(
+        log_format=settings.log_format,
+        level=settings.log_level,
+        timestamp=timestamp,
+        always={"worker": os.getpid()} if settings.workers != 1 else None,
+    )
+    return sink, lambda: writer.dropped
 
 
 def limits_for(service: Service, settings: Settings) -> Limits:

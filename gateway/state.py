@@ -12,7 +12,8 @@ from gateway.errors import Draining
 from gateway.forward import Exchange, Upstream
 from gateway.headers import TrustedProxies
 from gateway.health import Verdict
-from gateway.observe import Sink, WallClock
+from gateway.metrics import Metrics
+from gateway.observe import Record, Sink, WallClock
 from gateway.routing import RouteTable
 
 
@@ -38,6 +39,9 @@ class Gateway:
     crashed: bool = False
     """A background task has ended that must not."""
     in_flight: set[Exchange] = field(default_factory=set)
+    metrics: Metrics = field(default_factory=Metrics)
+    dropped_lines: Callable[[], int] = int
+    """How many lines of the log were lost so far."""
     finished: int = 0
     """Exchanges that ended while the process was stopping."""
     cut_off: int = 0
@@ -51,6 +55,15 @@ class Gateway:
         if self._wall is None:
             self._wall = WallClock.start(trio.current_time())
         return self._wall
+
+    def uptime(self, now: float) -> float:
+        """Seconds since the start."""
+        return now - self.wall.monotonic
+
+    def ended(self, record: Record) -> None:
+        """One exchange has ended: count it and log it."""
+        self.metrics.exchange(record)
+        self.sink.exchange(record)
 
     def date(self, now: float) -> bytes:
         """The value of Date; formatted once a second."""

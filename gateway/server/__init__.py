@@ -19,7 +19,10 @@ Two ASGI extensions stand in ``scope["extensions"]`` of every ``http`` scope:
     is what it is for. So an app needs no task that waits for ``http.disconnect``, and no nursery to hold one.
 """
 
+from gateway.server.beside import Beside
+from gateway.server.drain import Leave
 from gateway.server.limits import Limits
 from gateway.server.serve import serve
+from gateway.server.tls import Certificates
 
-__all__ = ["Limits", "serve"]
+__all__ = ["Beside", "Certificates", "Leave", "Limits", "serve"]

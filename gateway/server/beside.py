@@ -6,13 +6,14 @@ shares nothing with the first app's connections: they cannot take its place, and
 What never lives here: what the app answers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.typing import ASGIFramework, ConnectionState
+from hypercorn.typing import ConnectionState
 
 from gateway.server import listeners as listening
 from gateway.server.connection import Connection
@@ -24,7 +25,7 @@ from gateway.server.limits import Limits
 class Beside:
     """An app without a lifespan, and where it is served."""
 
-    app: ASGIFramework
+    app: Callable[[Any, Any, Any], Awaitable[None]]
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
