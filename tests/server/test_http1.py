@@ -431,6 +431,15 @@ async def test_malformed_chunks_end_the_request_with_400(start: Start, chunks: b
     assert said.count(b"HTTP/1.1") == 1
 
 
+async def test_bare_lf_is_refused_before_more_has_come(start: Start) -> None:
+    for half in (b"GET / HTTP/1.1\nHost: a\n\n", b"GET / HTTP/1.1\r\nHost: a\n"):
+        client = await (await start(ok)).http1()
+        await client.send(half[:16])
+        await trio.sleep(0.005)
+        await client.send(half[16:])
+        assert (await client.answer())[0] == 400
+
+
 async def test_same_length_twice_is_one(start: Start) -> None:
     client = await (await start(echo)).http1()
     await client.send(POST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi")

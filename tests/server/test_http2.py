@@ -7,6 +7,7 @@ import httpx
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, SettingsFrame
 
 from gateway.server import Limits
@@ -422,6 +423,22 @@ async def test_client_that_asks_without_end_and_reads_nothing_is_held_back(
         await ask_on()
     assert trio.current_time() == pytest.approx(5)
     assert sent < 2_000_000
+
+
+async def test_client_that_was_held_back_is_served_on_when_it_reads(start_in_memory: Start) -> None:
+    client = await (await start_in_memory(ok)).http2()
+    async with trio.open_nursery() as nursery:
+
+        async def ask_on() -> None:
+            for _ in range(300):
+                await client.stream.send_all(PingFrame(0, b"12345678").serialize() * 100)
+
+        nursery.start_soon(ask_on)
+        await trio.testing.wait_all_tasks_blocked()  # everything between the two ends is full
+        pongs = 0
+        while pongs < 30_000 * 17:
+            pongs += len(await client.stream.receive_some())
+    assert pongs >= 30_000 * 17
 
 
 async def test_continuation_without_end_is_refused(start: Start) -> None:

@@ -208,3 +208,13 @@ async def test_body_longer_than_its_length_costs_its_stream_and_no_other(harm: H
         await client.raw(DataFrame(upload, b"four").serialize())
         seen = await client.answer(upload)
         assert seen.reset == 1  # PROTOCOL_ERROR
+
+
+async def test_malformed_bodies_do_not_use_up_the_connections_window(harm: Harm) -> None:
+    async with harm as client:
+        await client.until(lambda: client.h2.outbound_flow_control_window > 1_000_000)
+        for _ in range(100):
+            upload = await client.request(b"POST", b"/wait", (b"content-length", b"3"), end=False)
+            await client.data(upload, bytes(16_000))
+            assert (await client.answer(upload)).reset == 1
+        assert client.h2.outbound_flow_control_window > 100_000
