@@ -9,6 +9,7 @@ nobody could tell where in the stream it stopped.
 """
 
 import os
+from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any
 
@@ -23,11 +24,25 @@ from gateway.server.drain import Context
 from gateway.server.failures import ClientGone, fatal_part
 from gateway.server.protocols import Protocols
 from gateway.server.proxy_protocol import Malformed
+from gateway.server.tasks import Tasks
 
 WRITES_PER_TURN = 16
 """Writes that may succeed at once before the other tasks get their turn: else one fast client starves the rest."""
 PIECE = 16_384
 """Bytes per write where one cannot see how many of them went out: over TLS and in memory."""
+
+
+StockArguments = tuple[
+    AppWrapper,
+    Config,
+    Context,
+    Tasks,
+    ConnectionState,
+    bool,
+    transport.Address,
+    transport.Address,
+    Callable[[Event], Awaitable[None]],
+]
 
 
 class Connection(TCPServer):
@@ -132,6 +147,12 @@ class Connection(TCPServer):
             if not data:
                 return
             await self.protocol.handle(RawData(bytes(data)))
+
+    def for_hypercorn(self, client: transport.Address, server: transport.Address, *, secure: bool) -> StockArguments:
+        """What the constructors of Hypercorn's protocols take, in their order."""
+        state = ConnectionState(self.state)
+        tasks = Tasks(self.nursery)
+        return self.app, self.config, self.context, tasks, state, secure, client, server, self.protocol_send
 
     def read_on(self) -> None:
         """What held the client back is gone."""

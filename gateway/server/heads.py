@@ -47,6 +47,8 @@ class RequestHead(NamedTuple):
     keep_alive: bool
     body: Decoder
     expects_continue: bool
+    takes_trailers: bool
+    """``TE: trailers`` (RFC 9110 section 6.5.1)."""
     websocket: bool
 
 
@@ -86,11 +88,13 @@ def parse_request_head(block: bytes) -> RequestHead:  # noqa: C901, PLR0912, PLR
     host: bytes | None = None
     length: bytes | None = None
     coding: bytes | None = None
-    options = expect = upgrade = b""
+    options = expect = upgrade = takes = b""
     doubled = False
     for name, value in headers:
         # A handful of names matter here; their lengths tell nearly every other one apart without lowering its case.
         match len(name):
+            case 2 if name.lower() == b"te":
+                takes += b"," + value.lower()
             case 4 if name.lower() == b"host":
                 if host is not None:
                     raise Refused(400, "two Host fields")
@@ -141,7 +145,9 @@ def parse_request_head(block: bytes) -> RequestHead:  # noqa: C901, PLR0912, PLR
         raise Refused(400, "a WebSocket handshake with a body")
     keep_alive = b"close" not in named and (not old or b"keep-alive" in named)
     expects = expect == b"100-continue" and not old and not body.done
-    return RequestHead(method, target, "1.0" if old else "1.1", headers, keep_alive, body, expects, websocket)
+    trailers = not old and b"trailers" in {coding.strip() for coding in takes.split(b",")} if takes else False
+    version = "1.0" if old else "1.1"
+    return RequestHead(method, target, version, headers, keep_alive, body, expects, trailers, websocket)
 
 
 def _without_repeats(headers: RawHeaders, name: bytes) -> RawHeaders:

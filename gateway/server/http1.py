@@ -21,7 +21,6 @@ from gateway.server.failures import ClientGone
 from gateway.server.heads import PREFACE, Refused, RequestHead, find_head, parse_request_head
 from gateway.server.responses import ResponsePlan, own_fields, serialize_response_head
 from gateway.server.streams import RequestStream
-from gateway.server.tasks import Tasks
 from gateway.server.transport import Address
 from gateway.server.websocket import WebSocketStream, is_valid_handshake
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 STREAM_ID = 1
 PIPELINE_BUFFER = 65_536
 """Bytes of further requests that are taken in while one is in flight."""
+TRAILERS: dict[str, dict[str, object]] = {"http.response.trailers": {}}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -43,17 +43,7 @@ class Http1(H11Protocol):
     stream: RequestStream | WebSocketStream | None
 
     def __init__(self, link: "Connection", client: Address, server: Address, *, secure: bool) -> None:
-        super().__init__(
-            link.app,
-            link.config,
-            link.context,
-            Tasks(link.nursery),
-            ConnectionState(link.state),
-            secure,
-            client,
-            server,
-            link.protocol_send,
-        )
+        super().__init__(*link.for_hypercorn(client, server, secure=secure))
         self.link = link
         self.limits = link.limits
         self._shared = link.context
@@ -205,7 +195,7 @@ class Http1(H11Protocol):
         stream = self.stream = RequestStream(
             self, self.link, self.client, self.server, secure=self.ssl, stream_id=STREAM_ID
         )
-        stream.begin(request, {})
+        stream.begin(request, TRAILERS if head.takes_trailers else {})
         if head.body.done:
             stream.data_ended()
             self._buffer += rest
@@ -262,6 +252,10 @@ class Http1(H11Protocol):
         if self._continue_due and stream is self.stream:
             self._continue_due = False
             await self.link.write(CONTINUE)
+
+    async def send_hints(self, stream: RequestStream, links: list[bytes]) -> None:
+        """Not over HTTP/1.1: too many of its clients take any 1xx but 100 for the answer."""
+        raise NotImplementedError
 
     async def respond(self, stream: Stream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
         """See Wire. One write for a small answer."""

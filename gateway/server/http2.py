@@ -38,14 +38,13 @@ from gateway.server.heads import Http2Head, Refused, check_http2_head
 from gateway.server.limits import Rate
 from gateway.server.responses import ResponsePlan, lowered, own_fields
 from gateway.server.streams import RequestStream
-from gateway.server.tasks import Tasks
 from gateway.server.transport import Address
 from gateway.server.websocket import WebSocketStream, is_valid_handshake
 
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
 
-EXTENSIONS: dict[str, dict[str, object]] = {"http.response.trailers": {}}
+EXTENSIONS: dict[str, dict[str, object]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
 ANY_STREAM = 2**31 - 1
 RESET_WINDOW = 10.0
 """Seconds over which resets are counted."""
@@ -65,17 +64,7 @@ class Http2(H2Protocol):
     streams: dict[int, Stream]  # type: ignore[assignment]
 
     def __init__(self, link: "Connection", client: Address, server: Address, *, secure: bool) -> None:
-        super().__init__(
-            link.app,
-            link.config,
-            link.context,
-            Tasks(link.nursery),
-            ConnectionState(link.state),
-            secure,
-            client,
-            server,
-            link.protocol_send,
-        )
+        super().__init__(*link.for_hypercorn(client, server, secure=secure))
         self.link = link
         self.limits = link.limits
         self._shared = link.context
@@ -300,6 +289,15 @@ class Http2(H2Protocol):
             except ProtocolError:
                 return
             self._sender.gather()
+
+    async def send_hints(self, stream: RequestStream, links: list[bytes]) -> None:
+        """See Wire."""
+        try:
+            fields = [(b":status", b"103"), *[(b"link", link) for link in links]]
+            self.connection.send_headers(stream.stream_id, fields)
+        except ProtocolError as error:
+            raise ClientGone("the stream is closed") from error
+        self._sender.gather()
 
     async def respond(self, stream: Stream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
         """See Wire."""

@@ -33,6 +33,9 @@ class Wire(Protocol):
     async def send_body(self, stream: "RequestStream", data: bytes, *, end: bool) -> None:
         """A further piece."""
 
+    async def send_hints(self, stream: "RequestStream", links: list[bytes]) -> None:
+        """103 Early Hints, where the scope has the extension."""
+
     async def send_trailers(self, stream: "RequestStream", headers: list[tuple[bytes, bytes]]) -> None:
         """The end of a body whose response announced trailers."""
 
@@ -193,8 +196,14 @@ class RequestStream(HTTPStream):
         elif kind == "http.response.trailers" and self.state is ASGIHTTPState.TRAILERS:
             trailers = plan_response("GET", 200, message.get("headers", ())).headers
             await self.wire.send_trailers(self, trailers)
+        elif kind == "http.response.early_hint" and self._may_hint():
+            hints = plan_response("GET", 200, [(b"link", link) for link in message["links"]]).headers
+            await self.wire.send_hints(self, [link for _, link in hints])
         else:
             raise UnexpectedMessageError(self.state, kind)
+
+    def _may_hint(self) -> bool:
+        return self.state is ASGIHTTPState.REQUEST and "http.response.early_hint" in self.scope["extensions"]
 
     async def _send_body(self, data: bytes, *, end: bool) -> None:
         assert self.plan is not None  # noqa: S101 -- RESPONSE comes with a plan

@@ -185,6 +185,42 @@ async def test_head_and_204_and_304_have_no_body(start: Start) -> None:
     assert (await client.answer())[2] == b"body"
 
 
+async def test_trailers_go_to_clients_that_take_them(start: Start) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        takes = "http.response.trailers" in scope["extensions"]
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": takes})
+        await send({"type": "http.response.body", "body": b"ok"})
+        if takes:
+            await send({"type": "http.response.trailers", "headers": [(b"X-Sum", b"1")]})
+
+    client = await (await start(app)).http1()
+    await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nTE: deflate, trailers\r\n\r\n")
+    assert (await client.until(b"X-Sum: 1\r\n\r\n")).endswith(b"\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n")
+    await client.send(GET)
+    assert (await client.answer())[2] == b"ok"
+
+
+async def test_body_goes_up_while_the_answer_comes_down(start: Start) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        more = True
+        while more:
+            message = await receive()
+            more = message["more_body"]
+            await send({"type": "http.response.body", "body": message["body"], "more_body": more})
+
+    client = await (await start(app)).http1()
+    for _ in range(2):  # and the connection goes on
+        await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        for word in (b"one", b"two", b"six"):
+            await client.send(b"3\r\n%s\r\n" % word)
+            await client.until(b"3\r\n%s\r\n" % word)
+        await client.send(b"0\r\n\r\n")
+        assert await client.until(b"0\r\n\r\n") == b"0\r\n\r\n"
+
+
 # ---- answers that do not end well
 
 

@@ -139,6 +139,17 @@ async def test_trailers_are_sent_where_they_were_announced(start: Start) -> None
     assert (bytes(seen.body), seen.trailers, seen.ended) == (b"ok", [(b"x-sum", b"1")], True)
 
 
+async def test_early_hints_come_before_the_answer(start: Start) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]})
+        await ok(scope, receive, send)
+
+    client = await (await start(app)).http2()
+    seen = await client.get()
+    assert (seen.informational, seen.status) == ([b"103"], 200)
+
+
 # ---- answers that do not end well
 
 

@@ -185,6 +185,12 @@ async def test_running_out_of_descriptors_passes_by_itself(autojump_clock: Any) 
         nursery.cancel_scope.cancel()
 
 
+async def test_several_servers_share_a_process(start: Start) -> None:
+    servers = [await start(ok) for _ in range(3)]
+    await servers[0].stop()
+    assert [await server.is_alive() for server in servers[1:]] == [True, True]
+
+
 # ---- the drain
 
 
