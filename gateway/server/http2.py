@@ -233,8 +233,8 @@ class Http2(H2Protocol):
 
     def _refuse(self, stream_id: int, status: int) -> None:
         fields = [(b":status", b"%d" % status), (b"content-length", b"0"), *own_fields(self.config, dated=False)]
-        with contextlib.suppress(ProtocolError):  # the client may have reset it in the same breath
-            self.connection.send_headers(stream_id, fields, end_stream=True)
+        with contextlib.suppress(ClientGone):  # it may have reset the stream in the same breath
+            self._send_fields(stream_id, fields, end=True)
         self._stop_upload(stream_id)
 
     def _data(self, event: DataReceived) -> None:
@@ -284,20 +284,18 @@ class Http2(H2Protocol):
     async def invite_body(self, stream: RequestStream) -> None:
         """The window invites already. ``Expect: 100-continue`` gets its 100 (RFC 9110 section 10.1.1)."""
         if any(name == b"expect" and value.lower() == b"100-continue" for name, value in stream.scope["headers"]):
-            try:
-                self.connection.send_headers(stream.stream_id, [(b":status", b"100")])
-            except ProtocolError:
-                return
-            self._sender.gather()
+            self._send_fields(stream.stream_id, [(b":status", b"100")])
 
-    async def send_hints(self, stream: RequestStream, links: list[bytes]) -> None:
-        """See Wire."""
+    def _send_fields(self, stream_id: int, fields: RawHeaders, *, end: bool = False) -> None:
         try:
-            fields = [(b":status", b"103"), *[(b"link", link) for link in links]]
-            self.connection.send_headers(stream.stream_id, fields)
+            self.connection.send_headers(stream_id, fields, end_stream=end)
         except ProtocolError as error:
             raise ClientGone("the stream is closed") from error
         self._sender.gather()
+
+    async def send_hints(self, stream: RequestStream, links: list[bytes]) -> None:
+        """See Wire."""
+        self._send_fields(stream.stream_id, [(b":status", b"103"), *[(b"link", link) for link in links]])
 
     async def respond(self, stream: Stream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
         """See Wire."""
@@ -306,17 +304,11 @@ class Http2(H2Protocol):
             fields = [*fields, (b"content-length", b"%d" % len(data))]
         fields = [(b":status", b"%d" % plan.status), *lowered(fields), *own_fields(self.config, dated=plan.dated)]
         last = end and not data
-        try:
-            self.connection.send_headers(stream.stream_id, fields, end_stream=last)
-        except ProtocolError as error:
-            raise ClientGone("the stream is closed") from error
+        self._send_fields(stream.stream_id, fields, end=last)
         if last:
-            self._sender.gather()
             self._response_complete(stream)
         elif data:
             await self.send_body(stream, data, end=end)
-        else:
-            self._sender.gather()
 
     async def send_body(self, stream: Stream, data: bytes, *, end: bool) -> None:
         """See Wire. Returns when all of it is on its way; waits while a window is shut or the socket is full."""
@@ -348,15 +340,11 @@ class Http2(H2Protocol):
 
     async def send_trailers(self, stream: Stream, headers: RawHeaders) -> None:
         """See Wire."""
-        try:
-            if headers:
-                self.connection.send_headers(stream.stream_id, lowered(headers), end_stream=True)
-            else:
-                self.connection.end_stream(stream.stream_id)
-        except ProtocolError as error:
-            raise ClientGone("the stream is closed") from error
-        self._sender.gather()
-        self._response_complete(stream)
+        if headers:
+            self._send_fields(stream.stream_id, lowered(headers), end=True)
+            self._response_complete(stream)
+        else:
+            await self.send_body(stream, b"", end=True)
 
     def _response_complete(self, stream: Stream) -> None:
         stream.complete()
@@ -390,11 +378,7 @@ class Http2(H2Protocol):
     async def switch(self, stream: WebSocketStream, status: int, headers: RawHeaders) -> None:
         """See SocketWire. Over HTTP/2 it is the stream that switches (RFC 8441 section 5)."""
         fields = [(b":status", b"%d" % status), *lowered(headers), *own_fields(self.config, dated=False)]
-        try:
-            self.connection.send_headers(stream.stream_id, fields)
-        except ProtocolError as error:
-            raise ClientGone("the stream is closed") from error
-        self._sender.gather()
+        self._send_fields(stream.stream_id, fields)
 
     async def send_raw(self, stream: WebSocketStream, data: bytes) -> None:
         """See SocketWire."""
