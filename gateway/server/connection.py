@@ -251,7 +251,8 @@ class Connection(TCPServer):
         To close while input is unread makes the kernel send RST, which takes the answer away from the client (RFC 9112
         section 9.6).
         """
-        self.nursery.start_soon(transport.half_close, self.stream)
+        if not transport.half_close_at_once(self.stream):
+            self.nursery.start_soon(transport.half_close, self.stream)
         self.set_clock(self.limits.linger_timeout)
         self.read_on()
 

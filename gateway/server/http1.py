@@ -306,13 +306,10 @@ class Http1(H11Protocol):
     def _response_complete(self, stream: Stream) -> None:
         stream.complete()
         head, self._head, self.stream = self._head, None, None
-        unread = head is None or not head.body.done or bool(self._buffer and self._last)
-        if unread:
+        if self._last or head is None or not head.body.done:
             self._lingering = True
             self._buffer.clear()
             self.link.linger()
-        elif self._last:
-            self.link.lose()
         else:
             self.link.set_clock(self.limits.keep_alive_timeout)
             self.link.read_on()

@@ -43,6 +43,16 @@ def descriptor(stream: Any) -> int | None:
     return None if sock is None else sock.fileno()
 
 
+def half_close_at_once(stream: Any) -> bool:
+    """Send FIN now, where that needs no waiting; false where it does."""
+    sock = socket_of(stream)
+    if sock is None:
+        return False
+    with contextlib.suppress(OSError):  # it has left
+        sock.shutdown(socket.SHUT_WR)
+    return True
+
+
 async def half_close(stream: Any) -> None:
     """Send FIN and go on reading, where the stream can do that. TLS says no goodbye: the FIN goes out below it."""
     carrier = transport_of(stream)

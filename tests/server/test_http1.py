@@ -312,6 +312,15 @@ async def test_connection_close_is_kept_both_ways(start: Start) -> None:
         assert said.endswith(b"ok")
 
 
+async def test_last_answer_is_not_lost_to_what_the_client_still_sends(start: Start) -> None:
+    client = await (await start(ok)).http1()
+    await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    await trio.sleep(0.01)
+    for _ in range(20):
+        await client.send(GET * 1000)  # to a closed socket: the kernel would answer with RST, and drop our answer
+    assert (await client.rest()).endswith(b"ok")
+
+
 async def test_connection_closes_after_so_many_requests(start: Start) -> None:
     client = await (await start(ok, config=quiet_config(keep_alive_max_requests=3))).http1()
     for n in range(3):

@@ -331,6 +331,8 @@ async def test_half_a_head_may_be_completed_in_the_drain(start_in_memory: Start,
     await client.send(GET[10:])
     status, fields, _ = await client.answer()
     assert (status, fields[b"connection"]) == (200, b"close")
+    assert await client.rest() == b""
+    await client.aclose()
     await server.ended.wait()
     assert trio.current_time() == 2
 
