@@ -172,7 +172,8 @@ def test_log_is_json_on_standard_output_with_what_libraries_say(tmp_path: Path) 
 import logging
 from gateway.app import create_app
 from gateway.config import Service, Settings
-create_app(Settings(services=(Service(name="a", host="a", port=80),), log_level="WARNING"))
+app = create_app(Settings(services=(Service(name="a", host="a", port=80),), log_level="WARNING"))
+assert app.gateway.dropped_lines() == 0
 logging.getLogger("some.library").warning("it is late")
 logging.getLogger("some.library").info("it is early")
 """
@@ -310,6 +311,22 @@ async def test_server_without_our_hooks_ends_it_cleanly_all_the_same() -> None:
         "the gateway is stopping",
         "the gateway has stopped",
     ]
+
+
+@pytest.mark.parametrize(("workers", "stage"), [(1, "starting"), (2, "running")])
+async def test_one_of_several_workers_has_swept_before_it_accepts(
+    autojump_clock: MockClock, workers: int, stage: str
+) -> None:
+    async def hangs(_request: httpx.Request) -> httpx.Response:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    transport = httpx.MockTransport(hangs)
+    settings = Settings(services=(ONE,), workers=workers)
+    app = create_app(settings, transports={"service1": transport}, sink=Collector())
+    async with lifespan(app):
+        assert app.gateway.stage == stage
+        assert trio.current_time() == (0 if workers == 1 else 2)  # the check had its whole time-out
 
 
 async def test_end_of_the_lifespan_closes_every_connection(network: MemoryNetwork, autojump_clock: MockClock) -> None:

@@ -8,11 +8,12 @@ import trio
 from trio.testing import MockClock
 
 from gateway.clocks import ExchangeClock, Limits
-from gateway.errors import Draining, GatewayError
+from gateway.errors import Cause, Draining, GatewayError
 from gateway.forward import Exchange
 from gateway.headers import Inbound, TrustedProxies
 from gateway.health import State, Verdict
-from gateway.observe import Collector
+from gateway.metrics import Snapshot
+from gateway.observe import Collector, Record
 from gateway.routing import Route, RouteTable
 from gateway.state import Gateway, Stage
 
@@ -90,11 +91,36 @@ async def test_date_moves_with_the_virtual_clock_and_is_made_once_a_second(
 async def test_time_stamps_begin_at_the_first_look_and_move_with_the_virtual_clock(
     gateway: Gateway, autojump_clock: MockClock
 ) -> None:
-    wall = gateway.wall
-    start = wall.at(trio.current_time())
+    start = datetime.fromisoformat(gateway.wall.iso(trio.current_time()))
     await trio.sleep(1.5)
-    assert gateway.wall is wall
-    assert (wall.at(trio.current_time()) - start).total_seconds() == pytest.approx(1.5, abs=1e-3)
+    later = datetime.fromisoformat(gateway.wall.iso(trio.current_time()))
+    assert (later - start).total_seconds() == 1.5
+    assert gateway.uptime(trio.current_time()) == 1.5
+
+
+def test_exchange_that_ended_is_both_counted_and_logged(gateway: Gateway, sink: Collector) -> None:
+    record = Record(
+        timestamp="2026-11-23T12:00:00.000Z",
+        level="INFO",
+        message="GET /x 404",
+        request_id="abc",
+        method="GET",
+        path="/x",
+        protocol="HTTP/1.1",
+        client_ip="192.0.2.1",
+        target_service=None,
+        target_url=None,
+        status_code=404,
+        bytes_in=0,
+        bytes_out=0,
+        duration_ms=1.0,
+        timings_ms={},
+        cause=Cause.NO_ROUTE,
+    )
+    gateway.ended(record)
+    assert sink.records == [record]
+    now = Snapshot(version="1", pid=1, uptime=1.0, in_flight={}, connections={}, dropped=0)
+    assert 'status="404",cause="no_route"} 1\n' in gateway.metrics.render(now)
 
 
 def parsed(date: bytes) -> datetime:
