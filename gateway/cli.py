@@ -40,12 +40,25 @@ def serve() -> None:
     """Run, configured by the environment."""
     settings = _settings()
 
-    from gateway import serving
+    from gateway import serving, supervising
+    from gateway.sockets import CannotListen
 
     try:
-        serving.run(settings)
-    except serving.CannotListen as error:
+        if supervising.worker_count(settings) == 1:
+            serving.run(settings)
+        else:
+            raise SystemExit(supervising.run(settings))
+    except CannotListen as error:
         _fail(str(error))
+
+
+@main.command(hidden=True)
+@click.argument("number", type=int)
+def worker(number: int) -> None:
+    """Serve what a supervisor orders over this descriptor. Started by `serve`, not by hand."""
+    from gateway import supervising
+
+    supervising.work(number)
 
 
 @main.command()

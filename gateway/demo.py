@@ -20,6 +20,7 @@ import trio
 
 from gateway import serving
 from gateway.config import ConfigError, Settings, load
+from gateway.sockets import CannotListen, bind
 
 HOST = "127.0.0.1"
 SERVICES = ("service1", "service2")
@@ -105,7 +106,7 @@ def run(port: int | None = None) -> int:
     addresses = {name: f"http://{HOST}:{sock.getsockname()[1]}" for name, sock in sockets.items()}
     try:
         settings = _on_a_free_port(_settings(addresses, port))
-    except (ConfigError, serving.CannotListen) as error:
+    except (ConfigError, CannotListen) as error:
         for sock in sockets.values():
             sock.close()
         return _fail(str(error))
@@ -113,7 +114,7 @@ def run(port: int | None = None) -> int:
     code = 0
     try:
         trio.run(_run, settings, services, addresses)
-    except* serving.CannotListen as group:
+    except* CannotListen as group:
         code = _fail("\n".join(map(str, group.exceptions)))
     except* KeyboardInterrupt:
         # A second Ctrl-C, or one that came before the first could be waited for: at once, and without a traceback.
@@ -130,8 +131,8 @@ def _settings(addresses: Mapping[str, str], port: int | None) -> Settings:
 
 def _on_a_free_port(settings: Settings) -> Settings:
     try:
-        serving.bind(settings).close()
-    except serving.CannotListen as error:
+        bind(settings).close()
+    except CannotListen as error:
         if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE):
             raise
         _say(f"Port {settings.port} is in use: taking a free one instead.\n")

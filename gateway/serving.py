@@ -1,13 +1,15 @@
 """The gateway as a process: settings made into a server that runs the app until a signal stops it.
 
-``gateway serve`` and ``gateway demo`` share this. What never lives here: command line arguments, protocol, routes.
+``gateway serve`` and ``gateway demo`` share this; so does each worker, where there are several (``supervising``).
+What never lives here: command line arguments, protocol, routes, addresses.
 """
 
-import errno
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from logging import getLogger
 
 import httpx
@@ -15,32 +17,24 @@ import trio
 from hypercorn.config import Config
 
 from gateway import server
+from gateway.admin import Admin
 from gateway.app import create_app, transport_for
 from gateway.config import Settings
+from gateway.headers import TrustedProxies
 from gateway.health import Verdict
 from gateway.monitor import Monitor
 from gateway.observe import Sink
-
-_CANNOT_LISTEN = {
-    errno.EADDRINUSE: "GATEWAY_PORT: {port} is in use on {host}",
-    errno.EACCES: "GATEWAY_PORT: {port} is not for this user to listen on; expected one from 1024 up",
-    errno.EADDRNOTAVAIL: "GATEWAY_HOST: {host} is no address of this machine",
-    errno.EAFNOSUPPORT: "GATEWAY_HOST: {host} is of a family that this machine does not speak",
-}
-"""What bind(2) and listen(2) say to a wrong address, as the fault of the variable that is to be changed."""
-
-
-class CannotListen(Exception):
-    """The address that is set cannot be listened on. ``str(error)`` is one line that names the variable."""
+from gateway.sockets import BACKLOG, bind, bind_admin, inherited, named_faults
+from gateway.state import Gateway
 
 
 def server_config(settings: Settings) -> Config:
     """Make Hypercorn's configuration, without its access log and headers: the app logs, and adds what is due."""
     config = Config()
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    config.bind = [f"{host}:{settings.port}"]
+    config.backlog = BACKLOG
     config.certfile = settings.tls_cert
     config.keyfile = settings.tls_key
+    config.keyfile_password = ""  # else OpenSSL would ask for one on the terminal, and wait
     config.alpn_protocols = ["h2", "http/1.1"]
     config.accesslog = None
     config.errorlog = getLogger("gateway.server")  # not a file of its own: it goes the way of all other lines
@@ -59,55 +53,33 @@ def server_limits(settings: Settings) -> server.Limits:
     )
 
 
-def bind(settings: Settings) -> socket.socket:
-    """Bind the address that is set; nothing listens on it yet. Raises CannotListen.
-
-    A name stands for its IPv4 address: on most machines ``localhost`` would else be ::1 alone, and 127.0.0.1 be dead.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    sock = socket.socket(family)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits it
-        with _named_faults(settings):
-            sock.bind((settings.host, settings.port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-@contextmanager
-def _named_faults(settings: Settings) -> Iterator[None]:
-    try:
-        yield
-    except socket.gaierror as error:
-        raise CannotListen(f"GATEWAY_HOST: {settings.host} is not known ({error.strerror})") from error
-    except OSError as error:
-        if error.errno not in _CANNOT_LISTEN:
-            raise
-        raise CannotListen(_CANNOT_LISTEN[error.errno].format(host=settings.host, port=settings.port)) from error
-
-
-async def serve(
+async def serve(  # noqa: PLR0913 -- what differs between those who run it; all but two have a default
     settings: Settings,
     *,
     shutdown: Callable[[], Awaitable[object]],
+    hangups: AsyncIterator[int] | None = None,
+    public: Sequence[socket.socket] = (),
+    admin: socket.socket | None = None,
     transports: Mapping[str, httpx.AsyncBaseTransport] | None = None,
     sink: Sink | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the gateway until ``shutdown`` returns and the drain is over.
 
+    ``shutdown`` may return ``server.Leave.REPLACED``. At each of ``hangups`` the certificate is read again. ``public``
+    and ``admin`` are sockets to serve on instead of the addresses that are set; they are closed at the end.
     ``transports`` and ``sink`` as for ``create_app``; ``task_status.started`` gives the addresses. Raises CannotListen,
     and what ends a server: see ``gateway.server.serve``. On cancellation everything stops at once.
     """
     app = create_app(settings, transports=transports, sink=sink)
     config = server_config(settings)
-    config.bind = [f"fd://{bind(settings).detach()}"]  # the server takes the socket over, by its number
-    if settings.workers != 1:
-        app.gateway.sink.event("WARNING", "GATEWAY_WORKERS: several are not there yet; one process serves")
-    with _named_faults(settings):  # two that bind at the same moment learn of each other when they listen
+    config.bind = [f"fd://{sock.detach()}" for sock in public or [bind(settings)]]  # the server takes them over
+    admin = admin or bind_admin(settings)
+    certificates = server.Certificates(config) if config.ssl_enabled else None
+    if hangups is not None:
+        reloads = partial(_reload, hangups, certificates, app.gateway.sink)
+        shutdown = partial(server.first_of, shutdown, reloads)
+    with named_faults("GATEWAY", settings.host, settings.port):  # two that bind at once learn of it when they listen
         await server.serve(
             app,
             config,
@@ -115,8 +87,31 @@ async def serve(
             shutdown=shutdown,
             on_drain=app.gateway.draining,
             on_cut=app.gateway.cut,
+            certificates=certificates,
+            proxies=TrustedProxies(settings.trusted_proxies if settings.proxy_protocol else ()),
+            beside=None if admin is None else beside(app.gateway, admin),
             task_status=task_status,
         )
+
+
+def beside(gateway: Gateway, admin: socket.socket) -> server.Beside:
+    """Make the admin pages on their socket, which is taken over."""
+    taken = socket.socket(fileno=admin.detach())
+    return server.Beside(Admin(gateway), [trio.SocketListener(trio.socket.from_stdlib_socket(taken))])
+
+
+async def _reload(hangups: AsyncIterator[int], certificates: server.Certificates | None, sink: Sink) -> None:
+    """Read the certificate again each time. All else is read at the start: to change it, another process is needed."""
+    async for _ in hangups:
+        if certificates is None:
+            sink.event("WARNING", "SIGHUP: there is no certificate to read again; all else takes a restart")
+            continue
+        try:
+            certificates.reload()
+        except (OSError, ssl.SSLError) as error:
+            sink.event("ERROR", "SIGHUP: the certificate cannot be used, the old one stays", error=str(error))
+        else:
+            sink.event("INFO", "SIGHUP: the certificate was read again")
 
 
 async def probe(settings: Settings) -> dict[str, Verdict]:
@@ -153,9 +148,28 @@ def stop_signal() -> Iterator[Callable[[], Awaitable[None]]]:
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, and return when drained. Raises as ``serve``."""
+    public, admin = inherited()
+    run_until(settings, public=public, admin=admin[0] if admin else None)
+
+
+def run_until(
+    settings: Settings,
+    *waits: Callable[[], Awaitable[object]],
+    public: Sequence[socket.socket] = (),
+    admin: socket.socket | None = None,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until SIGTERM, SIGINT or the first of ``waits`` is over; the rest as for ``serve``."""
 
     async def main() -> None:
-        with stop_signal() as stopped:
-            await serve(settings, shutdown=stopped)
+        with stop_signal() as stopped, trio.open_signal_receiver(signal.SIGHUP) as hangups:
+            await serve(
+                settings,
+                shutdown=partial(server.first_of, stopped, *waits),
+                hangups=hangups,
+                public=public,
+                admin=admin,
+                task_status=task_status,
+            )
 
     trio.run(main)

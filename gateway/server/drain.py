@@ -3,7 +3,6 @@
 What lives here: counters and flags. What never will: I/O; a connection looks here, and is told through its methods.
 """
 
-from collections.abc import Container
 from enum import Enum
 from typing import Protocol
 
@@ -20,6 +19,12 @@ class Leave(Enum):
     """Nobody else serves here. New connections are accepted for ``drain_delay``: whoever sends them is to learn."""
     REPLACED = "replaced"
     """Another process accepts from the same sockets. This one leaves the new connections to it, at once."""
+
+
+class Addresses(Protocol):
+    """A set of IP addresses, given as text."""
+
+    def __contains__(self, address: str, /) -> bool: ...
 
 
 class Drainable(Protocol):
@@ -41,7 +46,7 @@ class Context(WorkerContext):
     ``draining``: the shutdown has begun, connections are still accepted. ``terminated`` (Hypercorn's): no more are.
     """
 
-    def __init__(self, limits: Limits, max_requests: int | None = None, *, proxies: Container[str] = ()) -> None:
+    def __init__(self, limits: Limits, max_requests: int | None = None, *, proxies: Addresses = ()) -> None:
         super().__init__(max_requests)
         self.limits = limits
         self.proxies = proxies

@@ -3,7 +3,7 @@
 What lives here: the order of things, and the two nurseries (lifespan, connections). What never will: protocol.
 """
 
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import trio
@@ -14,7 +14,7 @@ from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 from gateway.server import listeners as listening
 from gateway.server.beside import Beside
 from gateway.server.connection import Connection
-from gateway.server.drain import Context, Leave
+from gateway.server.drain import Addresses, Context, Leave
 from gateway.server.failures import plain_errors
 from gateway.server.lifespan import Lifespan
 from gateway.server.limits import Limits
@@ -31,7 +31,7 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
     on_drain: Callable[[], None] | None = None,
     on_cut: Callable[[], None] | None = None,
     certificates: Certificates | None = None,
-    proxies: Container[str] = (),
+    proxies: Addresses = (),
     beside: Beside | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
