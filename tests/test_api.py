@@ -148,6 +148,17 @@ async def test_answer_about_now_is_never_stored(network: MemoryNetwork, path: st
         assert (await client.get(path)).headers["cache-control"] == "no-store"
 
 
+async def test_websocket_is_refused_with_403(network: MemoryNetwork) -> None:
+    async with running_gateway(network) as gateway, await gateway.raw_client() as client:
+        await client.send(
+            b"GET /api/service1/x HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert (await client.read_response()).status == 403
+        (record,) = await gateway.logged(1)
+        assert (record.status_code, record.error) == (403, "WebSockets are not forwarded")
+
+
 async def test_list_of_services_tells_name_prefix_and_verdict(
     network: MemoryNetwork, autojump_clock: MockClock
 ) -> None:
