@@ -31,6 +31,8 @@ from gateway.state import Gateway
 def server_config(settings: Settings) -> Config:
     """Make Hypercorn's configuration, without its access log and headers: the app logs, and adds what is due."""
     config = Config()
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    config.bind = [settings.host if settings.host.startswith("unix:") else f"{host}:{settings.port}"]
     config.backlog = BACKLOG
     config.certfile = settings.tls_cert
     config.keyfile = settings.tls_key

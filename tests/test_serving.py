@@ -62,8 +62,12 @@ def get(port: int, path: str) -> bytes:
 
 
 def test_settings_become_the_servers() -> None:
-    settings = Settings(tls_cert="cert", tls_key="key", client_timeout=1, drain_delay=2, drain_timeout=3)
+    settings = Settings(
+        host="::1", port=8443, tls_cert="cert", tls_key="key", client_timeout=1, drain_delay=2, drain_timeout=3
+    )
     config = serving.server_config(settings)
+    assert config.bind == ["[::1]:8443"]
+    assert serving.server_config(Settings(host="unix:/run/gateway.sock")).bind == ["unix:/run/gateway.sock"]
     assert (config.certfile, config.keyfile, config.alpn_protocols) == ("cert", "key", ["h2", "http/1.1"])
     assert (config.accesslog, config.include_date_header, config.include_server_header) == (None, False, False)
     assert config.h11_pass_raw_headers is True
