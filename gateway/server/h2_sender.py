@@ -25,7 +25,7 @@ CONTROL_BUFFER = 65_536
 
 
 class FrameSender:
-    """Everything but ``run``, ``write_now`` and ``wait_for_room`` is synchronous."""
+    """Everything but ``run``, ``write_now`` and the two waits is synchronous."""
 
     def __init__(self, link: "Connection", h2: StreamwiseConnection) -> None:
         self._link = link
@@ -34,7 +34,10 @@ class FrameSender:
         self._outgoing: list[bytes] = []
         self._size = 0
         self._news = trio.lowlevel.ParkingLot()
-        self._room = trio.lowlevel.ParkingLot()
+        self._socket = trio.lowlevel.ParkingLot()
+        """Apps that wait for the socket, in their order."""
+        self._windows: dict[int, trio.lowlevel.ParkingLot] = {}
+        """Apps that wait for a window, by stream."""
 
     @property
     def is_congested(self) -> bool:
@@ -52,29 +55,68 @@ class FrameSender:
         self.gather()
         self._queue(GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code).serialize())
 
+    @property
+    def is_full(self) -> bool:
+        """Enough waits for the socket: apps are to wait too."""
+        return self._size >= self._limit
+
+    @property
+    def has_waiting(self) -> bool:
+        """Some app waits for the socket."""
+        return bool(self._socket)
+
     def _queue(self, data: bytes) -> None:
         self._outgoing.append(data)
         self._size += len(data)
         self._news.unpark_all()
+        self.pass_on()
 
     def wake(self) -> None:
         """Let ``run`` look again whether it is finished."""
         self._news.unpark_all()
 
-    def wake_apps(self) -> None:
-        """Let those who wait for room look again: a window has opened, or their stream is closed."""
-        self._room.unpark_all()
+    def window_opened(self, stream_id: int) -> None:
+        """Let the app of this stream look again; stream 0: all that wait for a window."""
+        for lot in list(self._windows.values()) if stream_id == 0 else [self._windows.get(stream_id)]:
+            if lot is not None:
+                lot.unpark_all()
+
+    def streams_closed(self) -> None:
+        """Let all look again, whether it was theirs."""
+        self.window_opened(0)
+        self._socket.unpark_all()
+
+    def forget(self, stream_id: int) -> None:
+        """The stream is over: who waits for its window may look again and find that out."""
+        lot = self._windows.pop(stream_id, None)
+        if lot is not None:
+            lot.unpark_all()
+
+    def pass_on(self) -> None:
+        """Let the next one in who waits for the socket, if there is room.
+
+        One at a time, and each lets in the next when it is done: to wake all of a hundred whenever there is room for
+        one would cost more than the writing.
+        """
+        if self._socket and not self.is_full:
+            self._socket.unpark(count=1)
 
     def room_for(self, stream_id: int) -> int:
         """Bytes that may go out on a stream in one frame now. Raises h2's ProtocolError when the stream is closed."""
-        if self._size >= self._limit:
+        if self.is_full:
             return 0
         return min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size)
 
-    async def wait_for_room(self, deadline: float) -> bool:
-        """Until there may be more room; false when the deadline has passed."""
+    async def wait_for_socket(self) -> None:
+        """Until it is this one's turn. There is no clock: the one who writes has it."""
+        await self._socket.park()
+
+    async def wait_for_window(self, stream_id: int, deadline: float) -> bool:
+        """Until a window may have opened; false when the deadline has passed."""
+        self.pass_on()
+        lot = self._windows.setdefault(stream_id, trio.lowlevel.ParkingLot())
         with trio.CancelScope(deadline=deadline) as clock:
-            await self._room.park()
+            await lot.park()
         return not clock.cancelled_caught
 
     async def write_now(self) -> None:
@@ -85,7 +127,7 @@ class FrameSender:
             await self._link.write(data)
             was_congested = self.is_congested
             self._size -= len(data)
-            self._room.unpark_all()
+            self.pass_on()
             if was_congested:
                 self._link.read_on()
 

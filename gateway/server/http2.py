@@ -48,6 +48,8 @@ EXTENSIONS: dict[str, dict[str, object]] = {"http.response.trailers": {}, "http.
 ANY_STREAM = 2**31 - 1
 RESET_WINDOW = 10.0
 """Seconds over which resets are counted."""
+TURN = 65_536
+"""Bytes that one stream may write in a row while others wait."""
 EARLY_ANSWER_GRACE = 0.5
 """Seconds between an early answer and the RST_STREAM that stops the upload: some clients drop the answer when both come
 at once."""
@@ -117,6 +119,7 @@ class Http2(H2Protocol):
             self._forget(stream.stream_id)
             stream.client_left()
         self._sender.wake()
+        self._sender.streams_closed()
 
     async def timed_out(self) -> bool:
         """Idle for too long: say so, as RFC 9113 section 6.8 asks, and close."""
@@ -178,8 +181,10 @@ class Http2(H2Protocol):
                     stream.data_ended()
             case StreamReset():
                 self._reset_by_client(event)
-            case WindowUpdated() | RemoteSettingsChanged():
-                self._sender.wake_apps()
+            case WindowUpdated():
+                self._sender.window_opened(event.stream_id or 0)
+            case RemoteSettingsChanged():
+                self._sender.window_opened(0)
             case ConnectionTerminated():
                 # The client opens no more streams; those it has are answered.
                 self._ending = True
@@ -258,6 +263,7 @@ class Http2(H2Protocol):
         stream = self._forget(event.stream_id)
         if stream is not None:
             stream.client_left()
+            self._sender.streams_closed()
         if self._resets.one_more(trio.current_time()) > self.limits.max_resets:
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM)
 
@@ -266,7 +272,7 @@ class Http2(H2Protocol):
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             self.connection.forget(stream_id)
-            self._sender.wake_apps()
+            self._sender.forget(stream_id)
             if not self.streams:
                 self.link.set_clock(self.limits.keep_alive_timeout)
                 self._sender.wake()
@@ -312,31 +318,48 @@ class Http2(H2Protocol):
 
     async def send_body(self, stream: Stream, data: bytes, *, end: bool) -> None:
         """See Wire. Returns when all of it is on its way; waits while a window is shut or the socket is full."""
+        try:
+            await self._pour(stream, memoryview(data), end=end)
+        except BaseException:
+            self._sender.pass_on()  # it may have been this one's turn
+            raise
+        if end:
+            self._response_complete(stream)
+
+    async def _pour(self, stream: Stream, rest: memoryview, *, end: bool) -> None:
         stream_id = stream.stream_id
-        rest = memoryview(data)
-        patience = self.limits.client_timeout
-        deadline = trio.current_time() + patience
-        while True:
+        deadline: float | None = None
+        turn = 0
+        while rest or end:
             if stream.closed or stream_id not in self.streams:
                 raise ClientGone("the client has left")
             try:
                 size = min(len(rest), self._sender.room_for(stream_id))
-                if size > 0 or (end and not rest):
+                if size > 0 or not rest:
                     last = end and size == len(rest)
                     self.connection.send_data(stream_id, bytes(rest[:size]), end_stream=last)
-                    self._sender.gather()
-                    rest = rest[size:]
-                    deadline = trio.current_time() + patience
             except (ProtocolError, KeyError) as error:
                 raise ClientGone("the stream is closed") from error
-            if not rest:
-                break
-            if size <= 0 and not await self._sender.wait_for_room(deadline):
-                stream.client_left()
-                self._drop(stream, ErrorCodes.CANCEL)
-                raise ClientGone("the client was too slow to read")
-        if end:
-            self._response_complete(stream)
+            if size > 0 or not rest:
+                rest = rest[size:]
+                deadline = None
+                turn += size
+                self._sender.gather()
+                if not rest:
+                    return
+                if turn >= TURN and self._sender.has_waiting:
+                    turn = 0
+                    await self._sender.wait_for_socket()
+            elif self._sender.is_full:
+                turn = 0
+                await self._sender.wait_for_socket()
+            else:
+                # The window is shut, and a client that lets it stay shut is cut off; others may open and close theirs.
+                deadline = deadline or trio.current_time() + self.limits.client_timeout
+                if not await self._sender.wait_for_window(stream_id, deadline):
+                    stream.client_left()
+                    self._drop(stream, ErrorCodes.CANCEL)
+                    raise ClientGone("the client was too slow to read")
 
     async def send_trailers(self, stream: Stream, headers: RawHeaders) -> None:
         """See Wire."""
