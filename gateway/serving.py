@@ -62,6 +62,7 @@ async def serve(  # noqa: PLR0913 -- what differs between those who run it; all 
     hangups: AsyncIterator[int] | None = None,
     public: Sequence[socket.socket] = (),
     admin: socket.socket | None = None,
+    shares: server.Shares | None = None,
     transports: Mapping[str, httpx.AsyncBaseTransport] | None = None,
     sink: Sink | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
@@ -70,6 +71,7 @@ async def serve(  # noqa: PLR0913 -- what differs between those who run it; all 
 
     ``shutdown`` may return ``server.Leave.REPLACED``. At each of ``hangups`` the certificate is read again. ``public``
     and ``admin`` are sockets to serve on instead of the addresses that are set; they are closed at the end.
+    ``shares`` as for ``gateway.server.serve``.
     ``transports`` and ``sink`` as for ``create_app``; ``task_status.started`` gives the addresses. Raises CannotListen,
     and what ends a server: see ``gateway.server.serve``. On cancellation everything stops at once.
     """
@@ -92,6 +94,7 @@ async def serve(  # noqa: PLR0913 -- what differs between those who run it; all 
             certificates=certificates,
             proxies=TrustedProxies(settings.trusted_proxies if settings.proxy_protocol else ()),
             beside=None if admin is None else beside(app.gateway, admin),
+            shares=shares,
             task_status=task_status,
         )
 
@@ -159,6 +162,7 @@ def run_until(
     *waits: Callable[[], Awaitable[object]],
     public: Sequence[socket.socket] = (),
     admin: socket.socket | None = None,
+    shares: server.Shares | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until SIGTERM, SIGINT or the first of ``waits`` is over; the rest as for ``serve``."""
@@ -171,6 +175,7 @@ def run_until(
                 hangups=hangups,
                 public=public,
                 admin=admin,
+                shares=shares,
                 task_status=task_status,
             )
 

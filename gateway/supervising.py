@@ -119,6 +119,7 @@ def work(number: int) -> None:
         line.dismissed,
         public=[_own(each) for each in public],
         admin=None if admin is None else _own(admin),
+        shares=line.shares,
         task_status=_Ready(line),
     )
 

@@ -23,8 +23,21 @@ from gateway.server.beside import Beside
 from gateway.server.drain import Leave
 from gateway.server.limits import Limits
 from gateway.server.serve import serve
+from gateway.server.shares import Shares
 from gateway.server.tls import Certificates
 from gateway.server.worker import Line, first_of
 from gateway.server.workers import Crew, Timing, supervise
 
-__all__ = ["Beside", "Certificates", "Crew", "Leave", "Limits", "Line", "Timing", "first_of", "serve", "supervise"]
+__all__ = [
+    "Beside",
+    "Certificates",
+    "Crew",
+    "Leave",
+    "Limits",
+    "Line",
+    "Shares",
+    "Timing",
+    "first_of",
+    "serve",
+    "supervise",
+]

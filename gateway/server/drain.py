@@ -10,6 +10,7 @@ import trio
 from hypercorn.trio.worker_context import WorkerContext
 
 from gateway.server.limits import Limits
+from gateway.server.shares import Shares
 
 
 class Leave(Enum):
@@ -46,7 +47,14 @@ class Context(WorkerContext):
     ``draining``: the shutdown has begun, connections are still accepted. ``terminated`` (Hypercorn's): no more are.
     """
 
-    def __init__(self, limits: Limits, max_requests: int | None = None, *, proxies: Addresses = ()) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        max_requests: int | None = None,
+        *,
+        proxies: Addresses = (),
+        shares: Shares | None = None,
+    ) -> None:
         super().__init__(max_requests)
         self.limits = limits
         self.proxies = proxies
@@ -55,15 +63,22 @@ class Context(WorkerContext):
         self.retiring = False
         self.connections: set[Drainable] = set()
         self._changed = trio.lowlevel.ParkingLot()
+        self._shares = shares
 
     def add(self, connection: Drainable) -> None:
         """A connection was accepted."""
         self.connections.add(connection)
+        self._tell_the_others()
 
     def discard(self, connection: Drainable) -> None:
         """A connection is over, its apps included."""
         self.connections.discard(connection)
+        self._tell_the_others()
         self._changed.unpark_all()
+
+    def _tell_the_others(self) -> None:
+        if self._shares is not None and not self.draining:
+            self._shares.have(len(self.connections))
 
     async def wait_for_room(self) -> None:
         """Until one more connection may be accepted."""

@@ -17,6 +17,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.utils import repr_socket_addr
 
+from gateway.server.shares import FairListener, Shares
 from gateway.server.tls import Certificates, TlsListener
 
 Listener = trio.abc.Listener[Any]
@@ -99,12 +100,18 @@ def close(bound: Sequence[Bound]) -> None:
         one.sock.close()
 
 
-def listen(bound: Sequence[Bound], config: Config, certificates: Certificates | None) -> list[Listener]:
-    """Start to listen. TLS listeners are wrapped."""
+def listen(
+    bound: Sequence[Bound], config: Config, certificates: Certificates | None, shares: Shares | None
+) -> list[Listener]:
+    """Start to listen. TLS listeners are wrapped. With ``shares`` other processes accept from the same sockets."""
     listeners: list[Listener] = []
     for one in bound:
         one.sock.listen(config.backlog)
-        listener: Listener = trio.SocketListener(trio.socket.from_stdlib_socket(one.sock))
+        listener: Listener
+        if shares is None:
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(one.sock))
+        else:
+            listener = FairListener(one.sock, shares)
         if one.secure and certificates is not None:
             listener = TlsListener(listener, certificates)
         listeners.append(listener)

@@ -18,6 +18,7 @@ from gateway.server.drain import Addresses, Context, Leave
 from gateway.server.failures import plain_errors
 from gateway.server.lifespan import Lifespan
 from gateway.server.limits import Limits
+from gateway.server.shares import Shares
 from gateway.server.tls import Certificates
 
 
@@ -33,6 +34,7 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
     certificates: Certificates | None = None,
     proxies: Addresses = (),
     beside: Beside | None = None,
+    shares: Shares | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI app until ``shutdown`` returns, then drain; return when that is done.
@@ -42,6 +44,7 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
     when the shutdown begins (of a server that is replaced: when its idle connections are closed), ``on_cut`` when the
     time for requests in flight is over. ``certificates`` can be reloaded meanwhile; by default they are ``config``'s,
     read once. Connections from an address in ``proxies`` begin with a PROXY header. ``beside`` is a second app.
+    With ``shares`` the server is one of several processes that accept from the same sockets.
 
     No connection can end the server: what fails on one is logged. What does end it is raised as it is: an address in
     use (OSError), an app that fails to start or to shut down (LifespanFailureError), or that crashes in its lifespan
@@ -54,7 +57,7 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
         certificates = Certificates(config)
     bound = listening.bind(config) if listeners is None else []
     wrapped = ASGIWrapper(app)
-    context = Context(limits, proxies=proxies)
+    context = Context(limits, proxies=proxies, shares=shares)
     state: LifespanState = {}
     serving = trio.CancelScope()
     lifespan = Lifespan(wrapped, config, state, on_crash=serving.cancel)
@@ -70,7 +73,7 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
                 raise
             # 2. Listen.
             if listeners is None:
-                listeners = listening.listen(bound, config, certificates)
+                listeners = listening.listen(bound, config, certificates, shares)
             binds = listening.describe(listeners)
             for bind in binds:
                 await config.log.info("Running on %s", bind)

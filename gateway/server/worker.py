@@ -4,7 +4,7 @@ One socket pair per worker carries all of it:
 
 | from | says | means |
 |---|---|---|
-| supervisor | the length of an order (4 bytes), the order | what to serve; opaque here |
+| supervisor | three numbers, an order | how long the order is; which seat at which table (``shares``); what to serve |
 | worker | ``ready`` | it accepts connections |
 | supervisor | ``stop`` | drain, nobody else serves |
 | supervisor | ``replaced`` | drain, another one accepts from the same sockets |
@@ -17,6 +17,7 @@ What never lives here: how workers are started and replaced (``workers``).
 """
 
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -24,8 +25,10 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from gateway.server.drain import Leave
+from gateway.server.shares import Shares
 
-LENGTH = struct.Struct("!I")
+HEAD = struct.Struct("!III")
+"""Length of the order, seat, descriptor of the table; 0 where there is none."""
 READY = b"ready\n"
 STOP = b"stop\n"
 REPLACED = b"replaced\n"
@@ -37,11 +40,18 @@ class Line:
     def __init__(self, number: int) -> None:
         self._socket = socket.socket(fileno=number)
         self._socket.set_inheritable(False)
+        self.shares: Shares | None = None
+        """Which of the connections are for this worker; known with the order."""
 
     def order(self) -> bytes:
         """Read the order; blocks. Raises EOFError where the supervisor is dead by now."""
         with self._socket.makefile("rb", buffering=0) as stream:
-            return _exactly(stream.read, LENGTH.unpack(_exactly(stream.read, LENGTH.size))[0])
+            length, seat, table = HEAD.unpack(_exactly(stream.read, HEAD.size))
+            order = _exactly(stream.read, length)
+        if table:
+            self.shares = Shares(table, seat)
+            os.close(table)
+        return order
 
     def ready(self) -> None:
         """Tell that connections are accepted from now on."""

@@ -32,7 +32,8 @@ from typing import Protocol
 
 import trio
 
-from gateway.server.worker import LENGTH, READY, REPLACED, STOP
+from gateway.server.shares import SEATS, Shares, open_table
+from gateway.server.worker import HEAD, READY, REPLACED, STOP
 
 
 class Log(Protocol):
@@ -77,6 +78,7 @@ class Worker:
     place: int
     process: trio.Process
     line: trio.SocketStream
+    seat: int
     patience: float
     since: float
     ready: bool = False
@@ -117,6 +119,8 @@ class Supervisor:
         """By place: how many in a row died young."""
         self._changed = trio.lowlevel.ParkingLot()
         self._reloading = trio.Lock()
+        self._table = open_table()
+        self._shares = None if self._table is None else Shares(self._table)
 
     async def start(self) -> bool:
         """Start the first worker, then the others. False: it died, and what one cannot, no other can."""
@@ -164,6 +168,7 @@ class Supervisor:
     async def _spawn(self, place: int) -> Worker | None:
         """Start a process; return when it is ready. None: it has ended before."""
         ours, theirs = socket.socketpair()
+        inherited = [*self.crew.descriptors(place), *([] if self._table is None else [self._table])]
         with theirs:
             ours.setblocking(False)
             number = theirs.fileno()
@@ -171,7 +176,7 @@ class Supervisor:
                 process = await trio.lowlevel.open_process(
                     list(self.crew.command(number)),
                     stdin=subprocess.DEVNULL,
-                    pass_fds=[number, *self.crew.descriptors(place)],
+                    pass_fds=[number, *inherited],
                     process_group=0,  # a terminal's Ctrl-C is for the supervisor, who tells the others
                 )
             except OSError as error:  # no room for one more process
@@ -180,11 +185,18 @@ class Supervisor:
                 self._log("ERROR", "a worker cannot be started", place=place, how=str(error))
                 return None
         line = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        worker = Worker(place, process, line, self.crew.patience, trio.current_time())
+        worker = Worker(place, process, line, self._free_seat(), self.crew.patience, trio.current_time())
         self.alive.add(worker)
         self._nursery.start_soon(self._live, worker, self.crew.order(place))
         await worker.settled.wait()
         return worker if worker.ready else None
+
+    def _free_seat(self) -> int:
+        taken = {worker.seat for worker in self.alive}
+        seat = next(seat for seat in range(1, SEATS) if seat not in taken)
+        if self._shares is not None:
+            self._shares.give(seat)
+        return seat
 
     async def _live(self, worker: Worker, order: bytes) -> None:
         """Be with it until it ends."""
@@ -197,6 +209,8 @@ class Supervisor:
             if worker.process.poll() is None:  # cancelled: the supervisor itself is at its end
                 worker.kill()
             worker.line.socket.close()
+            if self._shares is not None:
+                self._shares.take(worker.seat)
             self.alive.discard(worker)
             worker.settled.set()
             self._changed.unpark_all()
@@ -208,7 +222,7 @@ class Supervisor:
     async def _hear(self, worker: Worker, order: bytes) -> None:
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             with trio.move_on_after(self._timing.start):
-                await worker.line.send_all(LENGTH.pack(len(order)) + order)
+                await worker.line.send_all(HEAD.pack(len(order), worker.seat, self._table or 0) + order)
                 worker.ready = await worker.line.receive_some(64) == READY
                 if not worker.ready:
                     return  # it has ended, or closes its line before it does
