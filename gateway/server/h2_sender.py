@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
 from hyperframe.frame import GoAwayFrame
 
 from gateway.server.failures import ClientGone
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
 
 CONTROL_BUFFER = 65_536
 """Bytes of acknowledgements and the like that may wait beyond ``Limits.response_buffer``."""
+TURN = 65_536
+"""Bytes that one stream may write in a row while others wait."""
+
+
+class Stalled(ClientGone):
+    """A stream's window stayed shut for ``client_timeout``."""
 
 
 class FrameSender:
-    """Everything but ``run``, ``write_now`` and the two waits is synchronous."""
+    """Everything but ``pour``, ``write_now`` and ``run`` is synchronous."""
 
     def __init__(self, link: "Connection", h2: StreamwiseConnection) -> None:
         self._link = link
@@ -59,11 +66,6 @@ class FrameSender:
     def is_full(self) -> bool:
         """Enough waits for the socket: apps are to wait too."""
         return self._size >= self._limit
-
-    @property
-    def has_waiting(self) -> bool:
-        """Some app waits for the socket."""
-        return bool(self._socket)
 
     def _queue(self, data: bytes) -> None:
         self._outgoing.append(data)
@@ -101,23 +103,59 @@ class FrameSender:
         if self._socket and not self.is_full:
             self._socket.unpark(count=1)
 
-    def room_for(self, stream_id: int) -> int:
-        """Bytes that may go out on a stream in one frame now. Raises h2's ProtocolError when the stream is closed."""
-        if self.is_full:
-            return 0
-        return min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size)
+    async def pour(self, stream_id: int, data: bytes, *, end: bool, wanted: Callable[[], bool]) -> None:
+        """Make frames of it as the windows and the socket allow, and return when the last is made.
 
-    async def wait_for_socket(self) -> None:
-        """Until it is this one's turn. There is no clock: the one who writes has it."""
-        await self._socket.park()
+        Raises ClientGone when the stream is closed or not ``wanted`` any more, and Stalled, which is one, when its
+        window stays shut for too long. Cancelled, what is made is made.
+        """
+        try:
+            await self._pour(stream_id, memoryview(data), end=end, wanted=wanted)
+        except BaseException:
+            self.pass_on()  # it may have been this one's turn
+            raise
 
-    async def wait_for_window(self, stream_id: int, deadline: float) -> bool:
-        """Until a window may have opened; false when the deadline has passed."""
+    async def _pour(self, stream_id: int, rest: memoryview, *, end: bool, wanted: Callable[[], bool]) -> None:
+        deadline: float | None = None
+        turn = 0
+        while rest or end:
+            if not wanted():
+                raise ClientGone("the client has left")
+            size = self._make_frame(stream_id, rest, end=end)
+            if size == len(rest):
+                return
+            if size:
+                rest = rest[size:]
+                turn += size
+                deadline = None
+            if self.is_full or (turn >= TURN and self._socket):
+                turn = 0
+                # No clock here: the one who writes has it. A slow client is slow for all of its streams.
+                await self._socket.park()
+            elif not size:
+                # The window is shut, and a client that lets it stay shut is cut off; others may open and close theirs.
+                deadline = deadline or trio.current_time() + self._link.limits.client_timeout
+                await self._wait_for_window(stream_id, deadline)
+
+    def _make_frame(self, stream_id: int, rest: memoryview, *, end: bool) -> int:
+        """One DATA frame, as large as may be now. Gives its size; 0 where there is no room, or nothing but an end."""
+        try:
+            window = self._h2.local_flow_control_window(stream_id)
+            size = 0 if self.is_full else max(0, min(len(rest), window, self._h2.max_outbound_frame_size))
+            if size or not rest:
+                self._h2.send_data(stream_id, bytes(rest[:size]), end_stream=end and size == len(rest))
+        except (ProtocolError, KeyError) as error:
+            raise ClientGone("the stream is closed") from error
+        self.gather()
+        return size
+
+    async def _wait_for_window(self, stream_id: int, deadline: float) -> None:
         self.pass_on()
         lot = self._windows.setdefault(stream_id, trio.lowlevel.ParkingLot())
         with trio.CancelScope(deadline=deadline) as clock:
             await lot.park()
-        return not clock.cancelled_caught
+        if clock.cancelled_caught:
+            raise Stalled("the client was too slow to read")
 
     async def write_now(self) -> None:
         """Write what waits, and return when it is written. Raises ClientGone."""

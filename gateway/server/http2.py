@@ -33,7 +33,7 @@ from hypercorn.typing import ConnectionState
 from gateway.http1 import RawHeaders
 from gateway.server.failures import ClientGone
 from gateway.server.h2_connection import StreamwiseConnection
-from gateway.server.h2_sender import FrameSender
+from gateway.server.h2_sender import FrameSender, Stalled
 from gateway.server.heads import Http2Head, Refused, check_http2_head
 from gateway.server.limits import Rate
 from gateway.server.responses import ResponsePlan, lowered, own_fields
@@ -48,8 +48,6 @@ EXTENSIONS: dict[str, dict[str, object]] = {"http.response.trailers": {}, "http.
 ANY_STREAM = 2**31 - 1
 RESET_WINDOW = 10.0
 """Seconds over which resets are counted."""
-TURN = 65_536
-"""Bytes that one stream may write in a row while others wait."""
 EARLY_ANSWER_GRACE = 0.5
 """Seconds between an early answer and the RST_STREAM that stops the upload: some clients drop the answer when both come
 at once."""
@@ -318,48 +316,15 @@ class Http2(H2Protocol):
 
     async def send_body(self, stream: Stream, data: bytes, *, end: bool) -> None:
         """See Wire. Returns when all of it is on its way; waits while a window is shut or the socket is full."""
+        stream_id = stream.stream_id
         try:
-            await self._pour(stream, memoryview(data), end=end)
-        except BaseException:
-            self._sender.pass_on()  # it may have been this one's turn
+            await self._sender.pour(stream_id, data, end=end, wanted=lambda: stream_id in self.streams)
+        except Stalled:
+            stream.client_left()
+            self._drop(stream, ErrorCodes.CANCEL)
             raise
         if end:
             self._response_complete(stream)
-
-    async def _pour(self, stream: Stream, rest: memoryview, *, end: bool) -> None:
-        stream_id = stream.stream_id
-        deadline: float | None = None
-        turn = 0
-        while rest or end:
-            if stream.closed or stream_id not in self.streams:
-                raise ClientGone("the client has left")
-            try:
-                size = min(len(rest), self._sender.room_for(stream_id))
-                if size > 0 or not rest:
-                    last = end and size == len(rest)
-                    self.connection.send_data(stream_id, bytes(rest[:size]), end_stream=last)
-            except (ProtocolError, KeyError) as error:
-                raise ClientGone("the stream is closed") from error
-            if size > 0 or not rest:
-                rest = rest[size:]
-                deadline = None
-                turn += size
-                self._sender.gather()
-                if not rest:
-                    return
-                if turn >= TURN and self._sender.has_waiting:
-                    turn = 0
-                    await self._sender.wait_for_socket()
-            elif self._sender.is_full:
-                turn = 0
-                await self._sender.wait_for_socket()
-            else:
-                # The window is shut, and a client that lets it stay shut is cut off; others may open and close theirs.
-                deadline = deadline or trio.current_time() + self.limits.client_timeout
-                if not await self._sender.wait_for_window(stream_id, deadline):
-                    stream.client_left()
-                    self._drop(stream, ErrorCodes.CANCEL)
-                    raise ClientGone("the client was too slow to read")
 
     async def send_trailers(self, stream: Stream, headers: RawHeaders) -> None:
         """See Wire."""
