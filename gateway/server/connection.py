@@ -163,12 +163,8 @@ class Connection(TCPServer):
         """From now on so long, then ``protocol.timed_out``; ``inf`` for no clock."""
         self.clock.deadline = trio.current_time() + seconds if seconds != inf else inf
 
-    async def write(self, data: bytes) -> None:
-        """Write all of it, in turn with other writers.
-
-        Raises ClientGone when the client has left, or has left no room for ``client_timeout`` seconds. Cancelled
-        before the first byte, nothing happens; later, the connection is aborted.
-        """
+    async def turn(self) -> None:
+        """Until this task may write. Raises ClientGone. Cancelled here, nothing of what it has to say is written."""
         if self._at_once >= WRITES_PER_TURN:
             self._at_once = 0
             await trio.lowlevel.checkpoint()
@@ -176,6 +172,14 @@ class Connection(TCPServer):
             await self._writers.park()
         if self.gone:
             raise ClientGone("the client has left")
+
+    async def write(self, data: bytes) -> None:
+        """Write all of it, in turn with other writers.
+
+        Raises ClientGone when the client has left, or has left no room for ``client_timeout`` seconds. Cancelled
+        before the first byte, nothing happens; later, the connection is aborted.
+        """
+        await self.turn()
         rest: bytes | memoryview = data
         if self._descriptor is not None:
             self._at_once += 1

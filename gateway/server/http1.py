@@ -134,9 +134,9 @@ class Http1(H11Protocol):
                 del self._buffer[:2]
             if not self._buffer:
                 return
-            if self._may_become_http2():
-                return
-            end = find_head(self._buffer, self._searched, self.limits.max_head_size)
+            end = -1
+            if not self._may_become_http2():
+                end = find_head(self._buffer, self._searched, self.limits.max_head_size)
             if end < 0:
                 if self._searched == 0:
                     self.link.set_clock(self.limits.header_timeout)
@@ -218,7 +218,7 @@ class Http1(H11Protocol):
             stream.client_left()
             self.stream = None
             if started:
-                self.link.lose()
+                self.link.lose(reset=self._until_close)
             else:
                 self._refuse(400)
             return
@@ -262,6 +262,8 @@ class Http1(H11Protocol):
         head = self._head
         if head is None or stream is not self.stream:
             raise ClientGone("the connection has moved on")
+        await self.link.turn()
+        stream.on_wire = True
         fields = plan.headers
         self._chunked = self._until_close = False
         if plan.length is None and not plan.bodiless:

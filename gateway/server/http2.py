@@ -308,6 +308,7 @@ class Http2(H2Protocol):
             fields = [*fields, (b"content-length", b"%d" % len(data))]
         fields = [(b":status", b"%d" % plan.status), *lowered(fields), *own_fields(self.config, dated=plan.dated)]
         last = end and not data
+        stream.on_wire = True
         self._send_fields(stream.stream_id, fields, end=last)
         if last:
             self._response_complete(stream)

@@ -28,7 +28,10 @@ class Wire(Protocol):
     """The protocol underneath, as far as one exchange needs it. A coroutine of it raises ClientGone."""
 
     async def respond(self, stream: "RequestStream", plan: ResponsePlan, data: bytes, *, end: bool) -> None:
-        """The head, with the first piece of the body; ``end``: and that was all of it."""
+        """The head, with the first piece of the body; ``end``: and that was all of it.
+
+        Sets ``stream.on_wire`` when there is no way back: cancelled before that, nothing was said.
+        """
 
     async def send_body(self, stream: "RequestStream", data: bytes, *, end: bool) -> None:
         """A further piece."""
@@ -221,7 +224,6 @@ class RequestStream(HTTPStream):
         if self.on_wire:
             await self.wire.send_body(self, data, end=end)
         else:
-            self.on_wire = True
             await self.wire.respond(self, self.plan, data, end=end)
 
     def abandon(self) -> None:
@@ -256,7 +258,6 @@ class RequestStream(HTTPStream):
             self.abandon()
             return
         # The app has said nothing that reached the client: that is ours to say.
-        self.on_wire = True
         plan = plan_response(self.scope["method"], 500, [(b"content-length", b"0")])
         try:
             await self.wire.respond(self, plan, b"", end=True)

@@ -279,7 +279,6 @@ class WebSocketStream(WSStream):
                 self.wire.finish(self)
             case Response():
                 self._plan = self._plan or plan_response("GET", event.status_code, event.headers)
-                self.on_wire = True
                 await self.wire.respond(self, self._plan, b"", end=False)
             case Body():
                 await self.wire.send_body(self, event.data, end=False)

@@ -529,6 +529,16 @@ async def test_dribbled_head_is_a_408_after_the_header_timeout(start_in_memory: 
         nursery.cancel_scope.cancel()
 
 
+async def test_client_that_may_yet_speak_http2_has_the_header_timeout(
+    start_in_memory: Start, autojump_clock: Any
+) -> None:
+    client = await (await start_in_memory(ok, limits=Limits(header_timeout=10))).http1()
+    await trio.sleep(5)
+    await client.send(b"PRI * HTTP")
+    assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
+    assert trio.current_time() == 15
+
+
 async def test_app_may_take_as_long_as_it_likes(start_in_memory: Start, autojump_clock: Any) -> None:
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"

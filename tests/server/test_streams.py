@@ -292,6 +292,26 @@ async def test_send_that_the_app_cancels_half_way_ends_the_connection(
     assert trio.current_time() == 4
 
 
+async def test_send_that_is_cancelled_before_its_first_byte_has_said_nothing(start: Start) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for body in (b"first", b"second"):
+            with trio.CancelScope() as scope_of_one:
+                scope_of_one.cancel()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"last"})
+
+    client = await (await start(app)).http1()
+    for _ in range(50):  # now and then a write begins with a checkpoint
+        await client.send(GET)
+        said = await client.until(b"4\r\nlast\r\n0\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert said.partition(b"\r\n\r\n")[2].replace(b"5\r\nfirst\r\n", b"").replace(b"6\r\nsecond\r\n", b"") == (
+            b"4\r\nlast\r\n0\r\n\r\n"
+        )
+
+
 async def test_http2_stream_whose_window_stays_shut_is_cut_and_its_neighbours_are_not(
     start_in_memory: Start,
     autojump_clock: Any,
