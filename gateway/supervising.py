@@ -8,6 +8,7 @@ import pickle
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -109,19 +110,19 @@ def command(number: int) -> list[str]:
 
 def work(number: int) -> None:
     """Be a worker: serve what the supervisor orders over the descriptor ``number``, until told to leave."""
-    line = server.Line(number)
-    try:
-        settings, public, admin = pickle.loads(line.order())  # noqa: S301 -- from our own parent, over a socket pair
-    except EOFError:
-        return
-    serving.run_until(
-        settings,
-        line.dismissed,
-        public=[_own(each) for each in public],
-        admin=None if admin is None else _own(admin),
-        shares=line.shares,
-        task_status=_Ready(line),
-    )
+    with closing(server.Line(number)) as line:
+        try:
+            settings, public, admin = pickle.loads(line.order())  # noqa: S301 -- from our own parent, over a socket pair
+        except EOFError:
+            return
+        serving.run_until(
+            settings,
+            line.dismissed,
+            public=[_own(each) for each in public],
+            admin=None if admin is None else _own(admin),
+            shares=line.shares,
+            task_status=_Ready(line),
+        )
 
 
 def _own(number: int) -> socket.socket:

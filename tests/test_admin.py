@@ -1,4 +1,3 @@
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,7 +9,7 @@ import trio
 
 from gateway import __version__
 from gateway.admin import Admin
-from gateway.server import Beside, Limits, serve
+from gateway.server import Beside, Limits
 from gateway.serving import server_config
 from gateway.testing.app import TWO_SERVICES, running_gateway
 from gateway.testing.backend import Backend, hang, respond
@@ -149,42 +148,3 @@ async def test_websocket_is_refused(network: MemoryNetwork) -> None:
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
             )
             assert (await client.read_response()).status == 403
-
-
-async def test_pages_are_there_to_the_end_of_the_drain_and_hold_nobody_up(
-    network: MemoryNetwork, autojump_clock: Any
-) -> None:
-    """Served by ``serve`` itself, beside an app that takes 20 s over a request."""
-
-    async def slow(scope: Any, receive: Any, send: Any) -> None:
-        assert scope["type"] == "http"
-        await trio.sleep(20)
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body"})
-
-    async def other(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": json.dumps(trio.current_time()).encode()})
-
-    stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(
-            partial(
-                serve,
-                slow,
-                server_config(TWO_SERVICES),
-                listeners=[network.listen("gateway", 80)],
-                shutdown=stop.wait,
-                beside=Beside(other, [network.listen("admin", 9000)]),
-            )
-        )
-        async with http_client(network) as client, http_client(network) as admin:
-            nursery.start_soon(client.get, "http://gateway/")
-            await trio.sleep(1)
-            stop.set()
-            await trio.sleep(18)
-            assert (await admin.get("http://admin:9000/")).json() == 19
-            await trio.sleep(1.5)
-            with pytest.raises(httpx.ConnectError):
-                await admin.get("http://admin:9000/")
-    assert network.listeners == []

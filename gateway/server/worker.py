@@ -58,14 +58,18 @@ class Line:
         with contextlib.suppress(OSError):  # it is dead: dismissed() tells
             self._socket.sendall(READY)
 
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
     async def dismissed(self) -> Leave:
         """Wait until this worker is to leave, and tell why."""
         heard = b""
         self._socket.setblocking(False)
-        line = trio.socket.from_stdlib_socket(self._socket)
         while not heard.endswith(b"\n"):
+            await trio.lowlevel.wait_readable(self._socket)
             try:
-                more = await line.recv(64)
+                more = self._socket.recv(64)
             except OSError:
                 more = b""
             if not more:

@@ -117,6 +117,8 @@ class Supervisor:
         self._timing = timing
         self._deaths: dict[int, int] = {}
         """By place: how many in a row died young."""
+        self._starting = 0
+        """Processes that are not there yet."""
         self._changed = trio.lowlevel.ParkingLot()
         self._reloading = trio.Lock()
         self._table = open_table()
@@ -155,7 +157,7 @@ class Supervisor:
         self.stopping.set()
         for worker in list(self.alive):
             self._nursery.start_soon(self._see_off, worker, STOP)
-        while self.alive:
+        while self.alive or self._starting:
             await self._changed.park()
 
     def kill(self) -> None:
@@ -169,6 +171,7 @@ class Supervisor:
         """Start a process; return when it is ready. None: it has ended before."""
         ours, theirs = socket.socketpair()
         inherited = [*self.crew.descriptors(place), *([] if self._table is None else [self._table])]
+        self._starting += 1
         with theirs:
             ours.setblocking(False)
             number = theirs.fileno()
@@ -184,6 +187,9 @@ class Supervisor:
                 self._died_young(place)
                 self._log("ERROR", "a worker cannot be started", place=place, how=str(error))
                 return None
+            finally:
+                self._starting -= 1
+                self._changed.unpark_all()
         line = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         worker = Worker(place, process, line, self._free_seat(), self.crew.patience, trio.current_time())
         self.alive.add(worker)
@@ -208,6 +214,8 @@ class Supervisor:
         finally:
             if worker.process.poll() is None:  # cancelled: the supervisor itself is at its end
                 worker.kill()
+                with trio.CancelScope(shield=True):
+                    await worker.process.wait()
             worker.line.socket.close()
             if self._shares is not None:
                 self._shares.take(worker.seat)
