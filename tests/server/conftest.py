@@ -277,9 +277,8 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Start]:
             more["listeners"] = [network.listen("gateway", 80)]
 
         async def run(*, task_status: trio.TaskStatus[list[str]]) -> None:
-            await serve(
-                app, config or quiet_config(), limits=limits, shutdown=shutdown.wait, task_status=task_status, **more
-            )
+            told = {"shutdown": shutdown.wait, **more}
+            await serve(app, config or quiet_config(), limits=limits, task_status=task_status, **told)
             ended.set()
 
         binds = await nursery.start(run)

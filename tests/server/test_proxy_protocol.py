@@ -1,9 +1,18 @@
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
+from logging import getLogger
+from typing import Any
 
 import pytest
+import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.server import Limits, serve
 from gateway.server.proxy_protocol import (
     LONGEST_LINE,
     LONGEST_REST,
@@ -14,6 +23,9 @@ from gateway.server.proxy_protocol import (
     Malformed,
     parse,
 )
+from gateway.testing.network import MemoryNetwork
+
+from .conftest import GET, Http1Client, Start, quiet_config
 
 ports = st.integers(0, 65535)
 addresses = st.one_of(
@@ -141,3 +153,128 @@ def test_any_bytes_are_a_header_or_none_within_bounds(start: bytes, rest: bytes)
         assert len(data) <= 16 + LONGEST_REST
         return
     assert len(data) - len(left) <= 16 + LONGEST_REST
+
+
+# ---- on connections
+
+
+async def told(scope: Any, receive: Any, send: Any) -> None:
+    """An app that answers with who asks whom."""
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": json.dumps([scope["client"], scope["server"]]).encode()})
+
+
+PROXY = "203.0.113.5"
+LINE = b"PROXY TCP4 192.0.2.1 198.51.100.7 1000 443\r\n"
+
+
+@asynccontextmanager
+async def served(limits: Limits | None = None) -> AsyncIterator[MemoryNetwork]:
+    """A server on the in-memory network that believes one proxy."""
+    network = MemoryNetwork()
+    async with trio.open_nursery() as nursery:
+        listeners = [network.listen("gateway", 80)]
+        await nursery.start(
+            partial(
+                serve,
+                told,
+                quiet_config(errorlog=getLogger("server")),
+                listeners=listeners,
+                proxies={PROXY},
+                limits=limits,
+            )
+        )
+        yield network
+        nursery.cancel_scope.cancel()
+
+
+async def ask(network: MemoryNetwork, source: str, *pieces: bytes) -> tuple[int, bytes]:
+    stream = await network.connect("gateway", 80, source=source)
+    client = Http1Client(stream)
+    for piece in pieces:
+        await client.send(piece)
+        await trio.sleep(0.1)
+    try:
+        status, _, body = await client.answer()
+    finally:
+        await client.aclose()
+    return status, body
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [LINE, GET],
+        [LINE + GET],
+        [LINE[:3], LINE[3:20], LINE[20:-1], LINE[-1:], GET],
+        [version_2(0x11, ipv4()) + GET],
+        [SIGNATURE[:5], SIGNATURE[5:], version_2(0x11, ipv4())[12:20], version_2(0x11, ipv4())[20:] + GET],
+    ],
+)
+async def test_proxy_is_believed_about_the_client(pieces: list[bytes], autojump_clock: Any) -> None:
+    async with served() as network:
+        status, body = await ask(network, PROXY, *pieces)
+    assert (status, json.loads(body)) == (200, [["192.0.2.1", 1000], ["198.51.100.7", 443]])
+
+
+async def test_proxy_that_speaks_for_itself_is_the_client(autojump_clock: Any) -> None:
+    async with served() as network:
+        _, body = await ask(network, PROXY, version_2(0, b"", command=0x20) + GET)
+    assert json.loads(body)[0][0] == PROXY
+
+
+@pytest.mark.parametrize("header", [LINE, version_2(0x11, ipv4())])
+async def test_header_from_elsewhere_is_a_bad_request(header: bytes, autojump_clock: Any) -> None:
+    async with served() as network:
+        assert (await ask(network, "192.0.2.9", header + GET))[0] == 400
+        _, body = await ask(network, "192.0.2.9", GET)
+    assert json.loads(body)[0][0] == "192.0.2.9"
+
+
+@pytest.mark.parametrize("said", [GET, b"\x16\x03\x01" + bytes(20), LINE[:-2] + b"\n" + GET])
+async def test_proxy_without_its_header_is_cut_off_unanswered(said: bytes, autojump_clock: Any) -> None:
+    async with served() as network:
+        stream = await network.connect("gateway", 80, source=PROXY)
+        await stream.send_all(said)
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+        await stream.aclose()
+
+
+@pytest.mark.parametrize("said", [b"", LINE[:-1], version_2(0x11, ipv4(), length=4000)])
+async def test_header_has_its_time_like_a_handshake(said: bytes, autojump_clock: Any) -> None:
+    async with served(Limits(handshake_timeout=3)) as network:
+        stream = await network.connect("gateway", 80, source=PROXY)
+        if said:
+            await stream.send_all(said)
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+        assert trio.current_time() == 3
+        await stream.aclose()
+
+
+async def test_look_at_the_port_is_not_worth_a_word(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with served() as network:
+        stream = await network.connect("gateway", 80, source=PROXY)
+        await stream.aclose()
+        await trio.sleep(1)
+        assert await ask(network, PROXY, LINE + GET)
+        assert caplog.records == []
+        with pytest.raises(trio.BrokenResourceError):
+            await ask(network, PROXY, GET)
+    (record,) = caplog.records
+    assert "Malformed" in record.getMessage()
+
+
+async def test_header_goes_before_the_handshake(start: Start, certificates: tuple[str, str, ssl.SSLContext]) -> None:
+    cert, key, context = certificates
+    server = await start(told, config=quiet_config(certfile=cert, keyfile=key), proxies={"127.0.0.1"})
+    carrier = await server.connect()
+    await carrier.send_all(version_2(0x11, ipv4()))
+    stream = trio.SSLStream(carrier, context, server_hostname="127.0.0.1")
+    client = Http1Client(stream)
+    await client.send(GET)
+    _, _, body = await client.answer()
+    assert json.loads(body) == [["192.0.2.1", 1000], ["198.51.100.7", 443]]
+    await trio.aclose_forcefully(stream)

@@ -7,7 +7,7 @@ import pytest
 import trio
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
-from gateway.server import Limits, serve
+from gateway.server import Leave, Limits, serve
 from gateway.testing.network import MemoryNetwork
 
 from .conftest import GET, Start, quiet_config
@@ -382,3 +382,52 @@ async def test_unix_socket_and_inherited_descriptor_are_served(start: Start, tmp
     inherited.bind(("127.0.0.1", 0))
     server = await start(ok, config=quiet_config(bind=[f"fd://{inherited.detach()}"]))
     assert await server.is_alive()
+
+
+# ---- leaving to other processes
+
+
+async def test_server_that_is_replaced_accepts_no_more_and_answers_what_its_clients_still_ask(
+    start_in_memory: Start, autojump_clock: Any
+) -> None:
+    replaced = trio.Event()
+
+    async def shutdown() -> Leave:
+        await replaced.wait()
+        return Leave.REPLACED
+
+    app = Slow(20)
+    limits = Limits(drain_delay=100, replace_delay=5)
+    server = await start_in_memory(app, limits=limits, on_drain=app.on_drain, shutdown=shutdown)
+    idle, asking, busy = [await server.http1() for _ in range(3)]
+    for client in (idle, asking):
+        await client.send(b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n")
+        await client.answer()
+    await busy.send(GET)
+    await trio.sleep(1)
+    replaced.set()
+    await trio.sleep(3)
+    with pytest.raises(OSError, match="efused"):
+        await server.connect()
+    assert app.hooks == []  # the address is served by others, so it is as ready as ever
+    await asking.send(b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await asking.answer())[1][b"connection"] == b"close"
+    assert trio.current_time() == 4
+    assert await idle.rest() == b""
+    assert trio.current_time() == 6
+    assert app.hooks == [("drain", 6)]
+    assert (await busy.answer())[0] == 200
+    assert trio.current_time() == 20
+    await busy.aclose()
+    await server.ended.wait()
+
+
+async def test_server_that_is_replaced_without_connections_leaves_at_once(
+    start_in_memory: Start, autojump_clock: Any
+) -> None:
+    async def at_once() -> Leave:
+        return Leave.REPLACED
+
+    server = await start_in_memory(ok, limits=Limits(replace_delay=5), shutdown=at_once)
+    await server.ended.wait()
+    assert trio.current_time() == 0
