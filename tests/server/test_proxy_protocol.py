@@ -256,6 +256,7 @@ async def test_header_has_its_time_like_a_handshake(said: bytes, autojump_clock:
 
 async def test_look_at_the_port_is_not_worth_a_word(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
     async with served() as network:
+        caplog.clear()
         stream = await network.connect("gateway", 80, source=PROXY)
         await stream.aclose()
         await trio.sleep(1)
