@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from secrets import token_hex
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from quart import Quart, Response, jsonify, request
@@ -33,10 +33,13 @@ from gateway.errors import (
     ClientGone,
     Draining,
     GatewayError,
+    HeadTooLarge,
     Internal,
     MethodNotAllowed,
     NoRoute,
     NotImplementedMethod,
+    RequestTimeout,
+    VersionNotSupported,
 )
 from gateway.forward import Exchange, Message, Receive, Scope, Send, forward
 from gateway.health import Verdict
@@ -44,6 +47,55 @@ from gateway.observe import Record, WallClock
 from gateway.state import Gateway, Stage
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+_REFUSED: dict[int, type[BadRequest] | type[RequestTimeout]] = {
+    408: RequestTimeout,
+    431: HeadTooLarge,
+    501: NotImplementedMethod,
+    505: VersionNotSupported,
+}
+"""What the server's refusals are to us; all others are a BadRequest."""
+
+
+class AtTheDoor(Protocol):
+    """A request that the server refuses before it reaches the app: gateway.server.Refusal."""
+
+    @property
+    def status(self) -> int:
+        """The status of the answer."""
+
+    @property
+    def reason(self) -> str:
+        """One sentence that quotes nothing of what came."""
+
+    @property
+    def http_version(self) -> str:
+        """As in a scope."""
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """As in a scope."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether it came over TLS."""
+
+    @property
+    def method(self) -> str | None:
+        """The method, where it could be read."""
+
+    @property
+    def target(self) -> bytes | None:
+        """The request target, where it could be read."""
+
+    @property
+    def known_to_app(self) -> bool:
+        """Whether the app had the request, and so has logged it."""
+
+
+async def _nobody(_message: Message) -> None:
+    """Nobody sends anything through an exchange that is over."""
 
 
 class Entry:
@@ -186,6 +238,32 @@ class Entry:
             raise ClientGone("the client left before it had its answer") from error
         exchange.bytes_out += len(body)
         exchange.complete = True
+
+    def refused(self, refusal: "AtTheDoor") -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Log what the server refused at the door, and give the fields and the body of its answer."""
+        target = refusal.target or b"-"
+        scope: Scope = {
+            "http_version": refusal.http_version,
+            "method": refusal.method or "-",
+            "scheme": "https" if refusal.secure else "http",
+            "headers": [],
+            "client": refusal.client,
+            "extensions": {"http.request.target": {"target": target}},
+        }
+        exchange = self._begin(scope, trio.sleep_forever, _nobody)
+        failure = _REFUSED.get(refusal.status, BadRequest)(refusal.reason)
+        now = trio.current_time()
+        answer = answers.explain(
+            failure,
+            path=path_of(scope),
+            timestamp=self._gateway.wall.iso(now),
+            request_id=exchange.request_id.decode("latin-1"),
+        )
+        exchange.status, exchange.bytes_out = refusal.status, len(answer.body)
+        if not refusal.known_to_app:
+            self._log(exchange, failure)
+        fields = [field for field in answer.headers if field[0] != b"content-length"]  # the server counts for itself
+        return [*fields, (b"date", self._gateway.date(now))], answer.body
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """WebSockets are not forwarded: a close before the handshake's end is answered with 403 by the server."""

@@ -34,9 +34,10 @@ class GatewayApp(QuartTrio):
     """The app, with the hooks for whoever runs it."""
 
     gateway: Gateway
+    entry: Entry
 
 
-def create_app(  # noqa: C901 -- wiring: what looks like branches is the list of hooks
+def create_app(  # noqa: C901, PLR0915 -- wiring: what looks like branches is the list of hooks
     settings: Settings | None = None,
     *,
     transports: Mapping[str, httpx.AsyncBaseTransport] | None = None,
@@ -101,7 +102,8 @@ def create_app(  # noqa: C901 -- wiring: what looks like branches is the list of
     app.url_map.merge_slashes = False  # bytes are kept: // is another path, and no reason to redirect
     cast("DefaultJSONProvider", app.json).sort_keys = False
     api.register(app, gateway)
-    app.asgi_app = Entry(gateway, app.asgi_app)  # type: ignore[method-assign,assignment,arg-type] # Quart's own way to wrap it
+    app.entry = Entry(gateway, app.asgi_app)  # type: ignore[arg-type] # Quart's types name each message
+    app.asgi_app = app.entry  # type: ignore[method-assign,assignment] # Quart's own way to wrap it
     owned = {id(transport): transport for transport in (*carriers.values(), *probers.values())}.values()
 
     @contextmanager

@@ -8,7 +8,9 @@ phase) is known only to the one who raises it.
     ├── ClientFault                   the client's doing
     │   ├── BadRequest           400  malformed or ambiguous message, unsafe path
     │   │   ├── MethodNotAllowed 405  not on this endpoint of the gateway's own
-    │   │   └── NotImplementedMethod 501  CONNECT
+    │   │   ├── HeadTooLarge     431  the head of the request is over the server's limits
+    │   │   ├── VersionNotSupported 505  not HTTP/1 nor HTTP/2
+    │   │   └── NotImplementedMethod 501  CONNECT, or a transfer coding other than chunked
     │   ├── NoRoute              404  no service answers to this path
     │   ├── RequestTimeout       408  its body did not come in time
     │   ├── PayloadTooLarge      413  its body is over the limit
@@ -108,8 +110,22 @@ class MethodNotAllowed(BadRequest):
         """The value of Allow, which RFC 9110 section 15.5.6 demands beside this status."""
 
 
+class HeadTooLarge(BadRequest):
+    """431: the head of the request is over the server's limits."""
+
+    status = 431
+    code = "header_fields_too_large"
+
+
+class VersionNotSupported(BadRequest):
+    """505: neither HTTP/1 nor HTTP/2."""
+
+    status = 505
+    code = "http_version_not_supported"
+
+
 class NotImplementedMethod(BadRequest):
-    """501: a method this gateway does not speak (CONNECT)."""
+    """501: what this gateway does not speak: CONNECT, transfer codings other than chunked."""
 
     status = 501
     code = "not_implemented"

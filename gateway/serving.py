@@ -91,6 +91,7 @@ async def serve(  # noqa: PLR0913 -- what differs between those who run it; all 
             shutdown=shutdown,
             on_drain=app.gateway.draining,
             on_cut=app.gateway.cut,
+            explain=app.entry.refused,
             certificates=certificates,
             proxies=TrustedProxies(settings.trusted_proxies if settings.proxy_protocol else ()),
             beside=None if admin is None else beside(app.gateway, admin),

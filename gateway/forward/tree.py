@@ -6,7 +6,7 @@ import httpx
 import trio
 
 from gateway import headers
-from gateway.errors import BadResponse, ClientGone, GatewayError, PayloadTooLarge, Phase
+from gateway.errors import BadRequest, BadResponse, ClientGone, GatewayError, PayloadTooLarge, Phase, RequestTimeout
 from gateway.forward.body import ClientBody
 from gateway.forward.exchange import Exchange, Message, Upstream
 from gateway.forward.translation import first, translate
@@ -68,8 +68,14 @@ class Tree:
         self.scope.cancel()
 
     def client_left(self) -> None:
-        """The client is gone, so nothing of this matters any more."""
-        self.fail(ClientGone("the client left before the answer was complete"))
+        """The client is gone, so nothing of this matters any more. The server may know of a reason."""
+        match self._extensions.get("http.disconnect", {}).get("reason"):
+            case "too slow":
+                self.fail(RequestTimeout("the client read nothing more of the answer, and was cut off"))
+            case "malformed":
+                self.fail(BadRequest("the framing of the request's body is malformed"))
+            case _:
+                self.fail(ClientGone("the client left before the answer was complete"))
 
     def _tell(self, clock_method: Callable[[float], None]) -> None:
         clock_method(trio.current_time())

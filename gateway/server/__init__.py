@@ -11,19 +11,25 @@ Two ASGI extensions stand in ``scope["extensions"]`` of every ``http`` scope:
 ``"http.request.target"``: ``{"target": bytes}``
     The request target exactly as it came. ``raw_path`` and ``query_string`` lose a ``?`` with nothing behind it.
 
-``"http.disconnect"``: ``{"subscribe": callable}``
+``"http.disconnect"``: ``{"subscribe": callable, "reason": None | Departure}``
     ``subscribe(callback)``: the server calls ``callback()`` at once and synchronously when the client leaves before
     the response is complete: FIN (half-close included), RST, RST_STREAM, a lost connection, or a client that let a
     write wait for ``Limits.client_timeout``. Never after the response is complete. When the client has left already,
     ``subscribe`` calls it right away. A callback must not block and must not raise; to cancel a ``trio.CancelScope``
     is what it is for. So an app needs no task that waits for ``http.disconnect``, and no nursery to hold one.
+    ``reason`` is set by then where the client did not just leave: see ``Departure``.
+
+A request that is refused at the door (malformed, ambiguous, too large a head) never reaches the app. The server answers
+it; ``serve(explain=…)`` gives the words, and is the place to log and count it.
 """
 
 from gateway.server.beside import Beside
 from gateway.server.drain import Leave
 from gateway.server.limits import Limits
+from gateway.server.refusals import Refusal
 from gateway.server.serve import serve
 from gateway.server.shares import Shares
+from gateway.server.streams import Departure
 from gateway.server.tls import Certificates
 from gateway.server.worker import Line, first_of
 from gateway.server.workers import Crew, Timing, supervise
@@ -32,9 +38,11 @@ __all__ = [
     "Beside",
     "Certificates",
     "Crew",
+    "Departure",
     "Leave",
     "Limits",
     "Line",
+    "Refusal",
     "Shares",
     "Timing",
     "first_of",

@@ -24,6 +24,7 @@ from gateway.server.drain import Context
 from gateway.server.failures import ClientGone, fatal_part
 from gateway.server.protocols import Protocols
 from gateway.server.proxy_protocol import Malformed
+from gateway.server.streams import Departure
 from gateway.server.tasks import Tasks
 
 WRITES_PER_TURN = 16
@@ -58,6 +59,8 @@ class Connection(TCPServer):
         """Where the apps of this connection run."""
         self.gone = False
         """Nothing can be read or written any more."""
+        self.departure: Departure | None = None
+        """Why, where it is not that the client just left."""
         self.clock = trio.CancelScope()
         self._held: trio.CancelScope | None = None
         self._descriptor: int | None = None
@@ -221,6 +224,7 @@ class Connection(TCPServer):
             self.abort()
             raise
         if clock.cancelled_caught:
+            self.departure = Departure.TOO_SLOW
             self.abort()
             raise ClientGone("the client was too slow to read")
 

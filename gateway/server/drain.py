@@ -10,6 +10,7 @@ import trio
 from hypercorn.trio.worker_context import WorkerContext
 
 from gateway.server.limits import Limits
+from gateway.server.refusals import Explain, say_no_more
 from gateway.server.shares import Shares
 
 
@@ -54,11 +55,14 @@ class Context(WorkerContext):
         *,
         proxies: Addresses = (),
         shares: Shares | None = None,
+        explain: Explain = say_no_more,
     ) -> None:
         super().__init__(max_requests)
         self.limits = limits
         self.proxies = proxies
         """The addresses whose connections begin with a PROXY header."""
+        self.explain = explain
+        """What is said to whom is refused at the door."""
         self.draining = False
         self.retiring = False
         self.connections: set[Drainable] = set()

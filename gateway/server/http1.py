@@ -19,8 +19,9 @@ from hypercorn.typing import ConnectionState
 from gateway.http1 import LAST_CHUNK, ProtocolError, RawHeaders, encode_chunk
 from gateway.server.failures import ClientGone
 from gateway.server.heads import PREFACE, Refused, RequestHead, find_head, parse_request_head
+from gateway.server.refusals import Refusal, refusal_of
 from gateway.server.responses import ResponsePlan, own_fields, serialize_response_head
-from gateway.server.streams import RequestStream
+from gateway.server.streams import Departure, RequestStream
 from gateway.server.transport import Address
 from gateway.server.websocket import WebSocketStream, is_valid_handshake
 
@@ -110,7 +111,8 @@ class Http1(H11Protocol):
         """Idle: just close. In the middle of a head: 408 (RFC 9110 section 15.5.9)."""
         if self._lingering or not self._buffer:
             return False
-        await self._answer_refusal(408)
+        start = bytes(self._buffer)
+        await self._answer_refusal(self._refusal(Refused(408, "the head of the request did not come in time"), start))
         return True
 
     def prepare_to_retire(self) -> None:
@@ -128,6 +130,7 @@ class Http1(H11Protocol):
 
     def _next_request(self) -> None:
         """Start what the buffer holds, if that is a whole head by now."""
+        block = b""
         try:
             # Empty lines before a request are tolerated (RFC 9112 section 2.2).
             while self._buffer[:2] == b"\r\n":
@@ -148,7 +151,7 @@ class Http1(H11Protocol):
             self._buffer.clear()
             self._start(parse_request_head(block), rest)
         except Refused as refused:
-            self._refuse(refused.status)
+            self._refuse(self._refusal(refused, block or bytes(self._buffer)))
 
     def _may_become_http2(self) -> bool:
         """HTTP/2 with prior knowledge: raises H2ProtocolAssumedError when it is, true while it may yet be.
@@ -215,12 +218,12 @@ class Http1(H11Protocol):
         except ProtocolError:
             # Its bytes mean nothing any more: no later request can be found in them.
             started = stream.on_wire
-            stream.client_left()
+            stream.client_left(Departure.MALFORMED)
             self.stream = None
             if started:
                 self.link.lose(reset=self._until_close)
             else:
-                self._refuse(400)
+                self._refuse(self._refusal(Refused(400, "the framing of the request's body is malformed"), in_app=True))
             return
         if content:
             stream.data_came(content)
@@ -228,19 +231,25 @@ class Http1(H11Protocol):
             stream.data_ended()
             self._buffer += head.body.rest
 
-    def _refuse(self, status: int) -> None:
+    def _refusal(self, refused: Refused, start: bytes = b"", *, in_app: bool = False) -> Refusal:
+        return refusal_of(
+            refused, http_version="1.1", client=self.client, secure=self.ssl, start=start, known_to_app=in_app
+        )
+
+    def _refuse(self, refusal: Refusal) -> None:
         self._lingering = True
         self._buffer.clear()
         self.link.set_clock(inf)
-        self.link.nursery.start_soon(self._answer_refusal, status)
+        self.link.nursery.start_soon(self._answer_refusal, refusal)
 
-    async def _answer_refusal(self, status: int) -> None:
+    async def _answer_refusal(self, refusal: Refusal) -> None:
         self._lingering = True
-        block = serialize_response_head(
-            status, [(b"content-length", b"0"), (b"connection", b"close"), *own_fields(self.config, dated=False)]
-        )
+        said, body = self._shared.explain(refusal)
+        dated = any(name.lower() == b"date" for name, _ in said)
+        fields = [*said, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        block = serialize_response_head(refusal.status, [*fields, *own_fields(self.config, dated=dated)])
         try:
-            await self.link.write(block)
+            await self.link.write(block if refusal.method == "HEAD" else block + body)
         except ClientGone:
             return
         self.link.linger()

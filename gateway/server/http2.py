@@ -36,8 +36,9 @@ from gateway.server.h2_connection import StreamwiseConnection
 from gateway.server.h2_sender import FrameSender, Stalled
 from gateway.server.heads import Http2Head, Refused, check_http2_head
 from gateway.server.limits import Rate
+from gateway.server.refusals import refusal_of
 from gateway.server.responses import ResponsePlan, lowered, own_fields
-from gateway.server.streams import RequestStream
+from gateway.server.streams import Departure, RequestStream
 from gateway.server.transport import Address
 from gateway.server.websocket import WebSocketStream, is_valid_handshake
 
@@ -198,7 +199,7 @@ class Http2(H2Protocol):
         try:
             head = self._check(event.headers)
         except Refused as refused:
-            self._refuse(stream_id, refused.status)
+            self._refuse(stream_id, refused, event.headers)
             return
         self.link.set_clock(inf)
         self._running += 1
@@ -234,10 +235,21 @@ class Http2(H2Protocol):
         # client that opens and resets streams all the time would have as many apps run as it likes.
         return len(self.streams) >= self.limits.max_streams or self._running >= 2 * self.limits.max_streams
 
-    def _refuse(self, stream_id: int, status: int) -> None:
-        fields = [(b":status", b"%d" % status), (b"content-length", b"0"), *own_fields(self.config, dated=False)]
+    def _refuse(self, stream_id: int, refused: Refused, received: RawHeaders) -> None:
+        pseudo = dict(received)
+        start = pseudo.get(b":method", b"") + b" " + pseudo.get(b":path", b"")
+        refusal = refusal_of(refused, http_version="2", client=self.client, secure=self.ssl, start=start)
+        said, body = self._shared.explain(refusal)
+        dated = any(name.lower() == b"date" for name, _ in said)
+        fields = [(b":status", b"%d" % refusal.status), *lowered(said), (b"content-length", b"%d" % len(body))]
+        fields += own_fields(self.config, dated=dated)
         with contextlib.suppress(ClientGone):  # it may have reset the stream in the same breath
-            self._send_fields(stream_id, fields, end=True)
+            # Where its window is shut the body would have to wait; the fields say enough.
+            shut = refusal.method == "HEAD" or self.connection.local_flow_control_window(stream_id) < len(body)
+            self._send_fields(stream_id, fields, end=shut or not body)
+            if body and not shut:
+                self.connection.send_data(stream_id, body, end_stream=True)
+                self._sender.gather()
         self._stop_upload(stream_id)
 
     def _data(self, event: DataReceived) -> None:
@@ -321,7 +333,7 @@ class Http2(H2Protocol):
         try:
             await self._sender.pour(stream_id, data, end=end, wanted=lambda: stream_id in self.streams)
         except Stalled:
-            stream.client_left()
+            stream.client_left(Departure.TOO_SLOW)
             self._drop(stream, ErrorCodes.CANCEL)
             raise
         if end:

@@ -18,6 +18,7 @@ from gateway.server.drain import Addresses, Context, Leave
 from gateway.server.failures import plain_errors
 from gateway.server.lifespan import Lifespan
 from gateway.server.limits import Limits
+from gateway.server.refusals import Explain, say_no_more
 from gateway.server.shares import Shares
 from gateway.server.tls import Certificates
 
@@ -35,6 +36,7 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
     proxies: Addresses = (),
     beside: Beside | None = None,
     shares: Shares | None = None,
+    explain: Explain = say_no_more,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI app until ``shutdown`` returns, then drain; return when that is done.
@@ -44,7 +46,8 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
     when the shutdown begins (of a server that is replaced: when its idle connections are closed), ``on_cut`` when the
     time for requests in flight is over. ``certificates`` can be reloaded meanwhile; by default they are ``config``'s,
     read once. Connections from an address in ``proxies`` begin with a PROXY header. ``beside`` is a second app.
-    With ``shares`` the server is one of several processes that accept from the same sockets.
+    With ``shares`` the server is one of several processes that accept from the same sockets. ``explain`` gives the
+    answers to what is refused at the door and never reaches the app.
 
     No connection can end the server: what fails on one is logged. What does end it is raised as it is: an address in
     use (OSError), an app that fails to start or to shut down (LifespanFailureError), or that crashes in its lifespan
@@ -57,7 +60,7 @@ async def serve(  # noqa: PLR0913 -- what a server can be told; all but two have
         certificates = Certificates(config)
     bound = listening.bind(config) if listeners is None else []
     wrapped = ASGIWrapper(app)
-    context = Context(limits, proxies=proxies, shares=shares)
+    context = Context(limits, proxies=proxies, shares=shares, explain=explain)
     state: LifespanState = {}
     serving = trio.CancelScope()
     lifespan = Lifespan(wrapped, config, state, on_crash=serving.cancel)

@@ -5,6 +5,7 @@ never will: how an answer is framed; that is the protocol's, behind ``Wire``.
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
@@ -22,6 +23,15 @@ from gateway.server.tasks import Tasks
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
     from gateway.server.transport import Address
+
+
+class Departure(StrEnum):
+    """Why a client is taken to have left, where it did not just leave: ``reason`` in the extension."""
+
+    TOO_SLOW = "too slow"
+    """It let a write wait for ``Limits.client_timeout``, and was cut off."""
+    MALFORMED = "malformed"
+    """Its body is not framed as announced, and no further byte of it can be understood."""
 
 
 class Wire(Protocol):
@@ -99,6 +109,8 @@ class RequestStream(HTTPStream):
         self._trailers = False
         self._asked = False
         self._callbacks: list[Callable[[], None]] = []
+        self.disconnect: dict[str, Any] = {"subscribe": self.subscribe, "reason": None}
+        """The ``http.disconnect`` extension, see the package."""
 
     # ---- from the connection
 
@@ -121,7 +133,7 @@ class RequestStream(HTTPStream):
             "state": request.state,
             "extensions": {
                 "http.request.target": {"target": request.raw_path},
-                "http.disconnect": {"subscribe": self.subscribe},
+                "http.disconnect": self.disconnect,
                 **extensions,
             },
         }
@@ -138,11 +150,12 @@ class RequestStream(HTTPStream):
     def retire(self) -> None:
         """The server is shutting down. The answer may take its time."""
 
-    def client_left(self) -> None:
+    def client_left(self, reason: "Departure | None" = None) -> None:
         """The client is gone. Nothing happens when the answer is complete."""
         if self.closed or self.state is ASGIHTTPState.CLOSED:
             return
         self.closed = True
+        self.disconnect["reason"] = reason or self.connection.departure
         self.inbox.leave()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:

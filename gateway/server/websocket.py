@@ -178,7 +178,7 @@ class WebSocketStream(WSStream):
         """HTTP/2: the client's half of the stream is over."""
         self.client_left()
 
-    def client_left(self) -> None:
+    def client_left(self, _reason: object = None) -> None:
         """The client is gone without a word."""
         self._over(CloseReason.ABNORMAL_CLOSURE, "")
 

@@ -168,6 +168,7 @@ class RunningGateway:
             shutdown=self._shutdown.wait,
             on_drain=self.app.gateway.draining,
             on_cut=self.app.gateway.cut,
+            explain=self.app.entry.refused,
             task_status=task_status,
         )
         self._stopped.set()
