@@ -243,7 +243,7 @@ class Http2(H2Protocol):
         dated = any(name.lower() == b"date" for name, _ in said)
         fields = [(b":status", b"%d" % refusal.status), *lowered(said), (b"content-length", b"%d" % len(body))]
         fields += own_fields(self.config, dated=dated)
-        with contextlib.suppress(ClientGone):  # it may have reset the stream in the same breath
+        with contextlib.suppress(ClientGone, ProtocolError):  # it may have reset the stream in the same breath
             # Where its window is shut the body would have to wait; the fields say enough.
             shut = refusal.method == "HEAD" or self.connection.local_flow_control_window(stream_id) < len(body)
             self._send_fields(stream_id, fields, end=shut or not body)

@@ -218,3 +218,16 @@ async def test_malformed_bodies_do_not_use_up_the_connections_window(harm: Harm)
             await client.data(upload, bytes(16_000))
             assert (await client.answer(upload)).reset == 1
         assert client.h2.outbound_flow_control_window > 100_000
+
+
+@pytest.mark.parametrize("path", [b"/caf\xe9", b"/"], ids=["malformed", "sound"])
+async def test_request_that_is_reset_in_the_same_breath_costs_nobody(harm: Harm, path: bytes) -> None:
+    async with harm as client:
+        for _ in range(3):
+            stream = client.h2.get_next_available_stream_id()
+            client.h2.send_headers(
+                stream, [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"a")]
+            )
+            client.h2.reset_stream(stream, 8)
+        await client.flush()
+        assert (await client.get()).status == 200
