@@ -38,13 +38,19 @@ class ClientBody(httpx.AsyncByteStream):
         self.ended = self.announced == 0 or (self.announced is None and not chunked and scope["http_version"] != "2")
         self.expects_continue = self.expects_continue and not self.ended
         self.first = b""
-        self.goes_in_chunks = chunked
+        # Over HTTP/2 a body may come unannounced; with Expect nobody looks at it before its head has gone out.
+        self.goes_in_chunks = chunked or (self.expects_continue and self.announced is None)
+        self.counted: int | None = None
+        """Its length, where nobody announced it and it was whole at the first look: HTTP/1.1 has to be told."""
 
     async def read_ahead(self) -> None:
         """Wait for the first piece, so that a body which is whole with it can travel along with the head."""
         self.first = await self._pull()
-        if not self.ended and self.announced is None:
-            self.goes_in_chunks = True
+        if self.announced is None and not self.goes_in_chunks:
+            if not self.ended:
+                self.goes_in_chunks = True
+            elif self.first:
+                self.counted = len(self.first)
 
     @property
     def is_small(self) -> bool:

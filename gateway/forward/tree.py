@@ -117,6 +117,8 @@ class Tree:
             await body.read_ahead()
         if body.goes_in_chunks:
             outgoing.append((b"transfer-encoding", b"chunked"))
+        elif body.counted is not None:
+            outgoing.append((b"content-length", b"%d" % body.counted))
 
         if body.is_small and extension is not None:
             await self._carry(body, outgoing, target)

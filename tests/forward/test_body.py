@@ -82,6 +82,50 @@ async def test_backend_that_knows_no_continue_gets_the_body_after_a_second(
         assert (await client.read_response()).body == b"old"
 
 
+# Without an announced length, as only HTTP/2 may have it
+
+
+@pytest.mark.parametrize("expects", [False, True])
+@pytest.mark.parametrize("pieces", [[b""], [b"small"], [b"x" * 20_000], [b"in", b"", b"pieces"]])
+async def test_body_that_nobody_announced_reaches_the_backend_whole(
+    network: MemoryNetwork,
+    settings: Make,
+    autojump_clock: Clock,
+    pieces: list[bytes],
+    expects: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    async def echo(conn: Connection) -> None:
+        request = await conn.read_request()
+        await conn.send(response(body=request.body))
+
+    app = create_app(settings(), transports={"service1": BackendTransport(connect=network.connect)}, sink=Collector())
+    left = list(pieces)
+    sent = []
+
+    async def receive() -> dict[str, Any]:
+        await trio.lowlevel.checkpoint()
+        if not left:
+            await trio.sleep_forever()
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    async def send(message: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "http_version": "2",
+        "method": "POST",
+        "raw_path": b"/api/service1/x",
+        "query_string": b"",
+        "headers": [(b"host", b"example"), *[(b"expect", b"100-continue")] * expects],
+    }
+    async with Backend(network, "service1", 8001, echo):
+        await app(scope, receive, send)  # type: ignore[arg-type] # plain dicts, as ASGI has them
+    assert sent[0]["status"] == 200
+    assert b"".join(message.get("body", b"") for message in sent) == b"".join(pieces)
+
+
 # Slow, and large
 
 
