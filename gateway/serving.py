@@ -4,6 +4,7 @@
 What never lives here: command line arguments, protocol, routes, addresses.
 """
 
+import gc
 import signal
 import socket
 import ssl
@@ -158,6 +159,16 @@ def run(settings: Settings) -> None:
     run_until(settings, public=public, admin=admin[0] if admin else None)
 
 
+def calm_collector() -> None:
+    """Take the modules out of the garbage collector's rounds, and let it go round less often.
+
+    A full round over them takes some 60 ms, in which nobody is served; and a request leaves no cycle behind.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
 def run_until(
     settings: Settings,
     *waits: Callable[[], Awaitable[object]],
@@ -180,4 +191,5 @@ def run_until(
                 task_status=task_status,
             )
 
+    calm_collector()
     trio.run(main)

@@ -15,6 +15,10 @@ GATHER = 65_536
 """Bytes up to which pieces are handed over as one."""
 
 
+def _nobody(_size: int) -> None:
+    """Nobody is to be told any more."""
+
+
 class Inbox:
     """``put``, ``end`` and ``leave`` are for the connection, ``get`` is the app's ``receive``."""
 
@@ -52,6 +56,10 @@ class Inbox:
         self._pieces.clear()
         self.size = 0
         self._waiting.unpark_all()
+
+    def forget(self) -> None:
+        """The app has ended: let go of whom it told of what it took, so that no cycle is left to be collected."""
+        self._consumed = _nobody
 
     async def get(self) -> ASGIReceiveEvent:
         """The next ASGI event. The last piece of a body says that it is the last, where that is known by then."""

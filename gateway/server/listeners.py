@@ -17,6 +17,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.utils import repr_socket_addr
 
+from gateway.server.accepting import PromptListener
 from gateway.server.shares import FairListener, Shares
 from gateway.server.tls import Certificates, TlsListener
 
@@ -107,11 +108,7 @@ def listen(
     listeners: list[Listener] = []
     for one in bound:
         one.sock.listen(config.backlog)
-        listener: Listener
-        if shares is None:
-            listener = trio.SocketListener(trio.socket.from_stdlib_socket(one.sock))
-        else:
-            listener = FairListener(one.sock, shares)
+        listener: Listener = PromptListener(one.sock) if shares is None else FairListener(one.sock, shares)
         if one.secure and certificates is not None:
             listener = TlsListener(listener, certificates)
         listeners.append(listener)
@@ -147,7 +144,14 @@ async def accept_from(
         while True:
             await room()
             try:
-                stream = await listener.accept()
+                take(await listener.accept())
+                if isinstance(listener, PromptListener):
+                    for _ in range(listener.at_once - 1):
+                        await room()
+                        stream = listener.accept_now()
+                        if stream is None:
+                            break
+                        take(stream)
             except OSError as error:
                 if error.errno not in OUT_OF_ROOM:
                     raise
@@ -157,4 +161,3 @@ async def accept_from(
                 await trio.sleep(RETRY_AFTER)
             else:
                 starved = False
-                take(stream)

@@ -12,29 +12,16 @@ import mmap
 import os
 import socket
 import sys
-from errno import (
-    ECONNABORTED,
-    EHOSTDOWN,
-    EHOSTUNREACH,
-    ENETDOWN,
-    ENETUNREACH,
-    ENOPROTOOPT,
-    EOPNOTSUPP,
-    EPERM,
-    EPROTO,
-)
 
 import trio
+
+from gateway.server.accepting import PromptListener
 
 HESITATION = 0.005
 """Seconds that one who has more leaves to the others."""
 SEATS = 4096
 """Processes at most, those that are leaving included."""
 SIZE = 4 * SEATS
-PASSES = frozenset(
-    {ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH, ENOPROTOOPT, EOPNOTSUPP, EPERM, EPROTO}
-)
-"""What accept(2) says of a connection that has failed while it waited: the next one may be good."""
 
 
 def open_table() -> int | None:
@@ -80,33 +67,23 @@ class Shares:
         return any(0 < other < mine for other in self._seats[1 : self._seats[0] + 1].tolist())
 
 
-class FairListener(trio.abc.Listener[trio.SocketStream]):
+class FairListener(PromptListener):
     """Accepts from a socket that other processes accept from too, and lets those go first that have fewer."""
 
+    at_once = 1
+
     def __init__(self, sock: socket.socket, shares: Shares) -> None:
-        sock.setblocking(False)
-        self.socket = sock
+        super().__init__(sock)
         self._shares = shares
         shares.have(0)
 
-    async def accept(self) -> trio.SocketStream:
-        """Wait for a connection. Raises OSError where there is no room for one; cancelled, it loses none."""
-        while True:
-            await trio.lowlevel.wait_readable(self.socket)
-            if self._shares.ahead:
-                await trio.sleep(HESITATION)
-            try:
-                sock, _ = self.socket.accept()
-            except BlockingIOError:  # somebody else has it
-                continue
-            except OSError as error:
-                if error.errno not in PASSES:
-                    raise
-                continue
-            return trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+    async def wait(self) -> None:
+        """See PromptListener."""
+        await super().wait()
+        if self._shares.ahead:
+            await trio.sleep(HESITATION)
 
     async def aclose(self) -> None:
         """Close the socket."""
         self._shares.leave()
-        self.socket.close()
-        await trio.lowlevel.checkpoint()
+        await super().aclose()

@@ -263,6 +263,9 @@ class RequestStream(HTTPStream):
             await self._finish()
         finally:
             self.wire.app_ended(self)
+            # The scope knows us and we know it: a cycle per request is what keeps the garbage collector busy.
+            self.disconnect.pop("subscribe")
+            self.inbox.forget()
 
     async def _finish(self) -> None:
         if self.closed or self.state is ASGIHTTPState.CLOSED:
