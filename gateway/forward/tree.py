@@ -64,7 +64,10 @@ class Tree:
 
     def fail(self, failure: GatewayError) -> None:
         """End the tree for this reason. Synchronous, so that whoever learns of the reason first can call it."""
-        self.note(failure)
+        now = trio.current_time()
+        # A clock that has run out comes first. What ends then may tell of itself: the server aborts the connection that
+        # the tree was writing to, and so says that the client has left.
+        self.note(self.exchange.clock.failure(now) if now >= self.scope.deadline else failure)
         self.scope.cancel()
 
     def client_left(self) -> None:
@@ -78,12 +81,23 @@ class Tree:
                 self.fail(ClientGone("the client left before the answer was complete"))
 
     def _tell(self, clock_method: Callable[[float], None]) -> None:
-        clock_method(trio.current_time())
+        now = trio.current_time()
+        self._be_in_time(now)
+        clock_method(now)
         self._follow_clock()
 
     def _enter(self, phase: Phase) -> None:
-        self.exchange.clock.enter(phase, trio.current_time())
+        now = trio.current_time()
+        self._be_in_time(now)
+        self.exchange.clock.enter(phase, now)
         self._follow_clock()
+
+    def _be_in_time(self, now: float) -> None:
+        """Where what was waited for came in the same turn as its deadline, the deadline has won: say so while the clock
+        still knows who was waited for.
+        """
+        if now >= self.scope.deadline:
+            self.fail(self.exchange.clock.failure(now))
 
     def _follow_clock(self) -> None:
         deadline = self.exchange.clock.deadline
@@ -168,6 +182,7 @@ class Tree:
         start = {"type": "http.response.start", "status": response.status_code, "headers": outgoing}
         if trailers:
             start["trailers"] = True
+        await trio.lowlevel.checkpoint_if_cancelled()  # one that is ended by now can still be told why
         exchange.status = response.status_code
         # A server holds the head back until a body message comes, so an empty one goes where there is nothing yet.
         await self._send(start)

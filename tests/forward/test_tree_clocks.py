@@ -5,11 +5,12 @@ from collections.abc import Callable
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from gateway.config import Settings
 from gateway.errors import Cause, Phase
 from gateway.testing.app import running_gateway
-from gateway.testing.backend import Backend, Connection, hang
+from gateway.testing.backend import Backend, Connection, hang, respond
 from gateway.testing.network import MemoryNetwork
 from gateway.testing.orphans import assert_no_orphans
 
@@ -188,3 +189,46 @@ async def test_deadline_bounds_an_answer_that_keeps_moving(
         assert trio.current_time() == start + 12.5
         (record,) = await gateway.logged(1)
     assert "deadline of 12.5 s" in (record.error or "")
+
+
+# Two things at once
+
+
+async def test_head_that_comes_in_the_turn_of_its_deadline_is_too_late(
+    network: MemoryNetwork, settings: Make, mock_clock: trio.testing.MockClock
+) -> None:
+    mock_clock.autojump_threshold = 0
+
+    async def late(conn: Connection) -> None:
+        await conn.read_request()
+        await conn.sleep(29.9)
+        mock_clock.jump(0.2)  # the loop was busy: both are found in one turn
+        await conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        await conn.wait_closed()
+
+    async with (
+        Backend(network, "service1", 8001, late),
+        running_gateway(network, settings(timeout=30)) as gateway,
+        gateway.client() as client,
+    ):
+        _, answer = await explained(client)
+        (record,) = await gateway.logged(1)
+    assert (answer.status_code, answer.json()["phase"]) == (504, "first_byte")
+    assert (record.status_code, record.cause, record.phase) == (504, Cause.BACKEND_TIMEOUT, Phase.FIRST_BYTE)
+    assert record.error == "the backend did not answer within 30 s"
+
+
+@pytest.mark.parametrize("deadline", [None, 20.0])
+async def test_client_that_reads_nothing_is_told_from_one_that_left(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock, deadline: float | None
+) -> None:
+    network.buffer_size = 1000
+    async with (
+        Backend(network, "service1", 8001, respond(body=b"x" * 50_000)),
+        running_gateway(network, settings(client_timeout=60, service={"deadline": deadline})) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        await client.send(b"GET /api/service1/x HTTP/1.1\r\nHost: example\r\n\r\n")
+        (record,) = await gateway.logged(1)
+    assert (record.status_code, record.cause) == (200, Cause.CLIENT_TOO_SLOW)
+    assert record.duration_ms == (deadline or 60) * 1000
