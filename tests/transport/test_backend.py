@@ -298,7 +298,7 @@ async def test_idle_connection_closed_by_its_backend_is_dropped_within_a_sweep(
         await client.get("/")
         await trio.sleep(4.5)
         assert transport.idle == 1
-        await trio.sleep(0.5 + SWEEP_INTERVAL)
+        await trio.sleep(0.6 + SWEEP_INTERVAL)  # closed at 5 s; what falls on one moment may go either way
         assert transport.idle == 0
         assert network.open_streams == []
         nursery.cancel_scope.cancel()
