@@ -93,9 +93,7 @@ class Tree:
         self._follow_clock()
 
     def _be_in_time(self, now: float) -> None:
-        """Where what was waited for came in the same turn as its deadline, the deadline has won: say so while the clock
-        still knows who was waited for.
-        """
+        """End the tree where what was waited for came in the turn of its deadline, or later: the deadline has won."""
         if now >= self.scope.deadline:
             self.fail(self.exchange.clock.failure(now))
 
