@@ -40,14 +40,16 @@ def serve() -> None:
     """Run, configured by the environment."""
     settings = _settings()
 
-    from gateway import serving, supervising
+    from gateway import supervising
     from gateway.sockets import CannotListen
 
     try:
-        if supervising.worker_count(settings) == 1:
-            serving.run(settings)
-        else:
+        if supervising.worker_count(settings) > 1:
             raise SystemExit(supervising.run(settings))
+
+        from gateway import serving
+
+        serving.run(settings)
     except CannotListen as error:
         _fail(str(error))
 
@@ -56,9 +58,9 @@ def serve() -> None:
 @click.argument("number", type=int)
 def worker(number: int) -> None:
     """Serve what a supervisor orders over this descriptor. Started by `serve`, not by hand."""
-    from gateway import supervising
+    from gateway import serving
 
-    supervising.work(number)
+    serving.work(number)
 
 
 @main.command()

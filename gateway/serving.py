@@ -5,11 +5,13 @@ What never lives here: command line arguments, protocol, routes, addresses.
 """
 
 import gc
+import os
+import pickle
 import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from logging import getLogger
 
@@ -193,3 +195,36 @@ def run_until(
 
     calm_collector()
     trio.run(main)
+
+
+def work(number: int) -> None:
+    """Be a worker: serve what the supervisor orders over the descriptor ``number``, until it says to leave."""
+    with closing(server.Line(number)) as line:
+        try:
+            settings, public, admin = pickle.loads(line.order())  # noqa: S301 -- from our own parent, over a socket pair
+        except EOFError:
+            return
+        run_until(
+            settings,
+            line.dismissed,
+            public=[_inherited(each) for each in public],
+            admin=None if admin is None else _inherited(admin),
+            shares=line.shares,
+            task_status=_Ready(line),
+        )
+
+
+def _inherited(number: int) -> socket.socket:
+    os.set_inheritable(number, False)
+    return socket.socket(fileno=number)
+
+
+class _Ready(trio.TaskStatus[list[str]]):
+    """Tells the supervisor as soon as connections are accepted."""
+
+    def __init__(self, line: server.Line) -> None:
+        self._line = line
+
+    def started(self, value: list[str] | None = None) -> None:  # noqa: ARG002 -- the supervisor knows the addresses
+        """See trio.TaskStatus."""
+        self._line.ready()

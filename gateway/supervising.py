@@ -1,6 +1,7 @@
-"""The gateway as several processes: a supervisor that holds the sockets, and workers that serve.
+"""The gateway as several processes: a supervisor that holds the sockets, and workers that serve (``serving.work``).
 
-What never lives here: when a worker is replaced (``server.workers``), what a single process does (``serving``).
+The supervisor is small: it imports nothing that only serves, so it is there in a moment and takes little memory. What
+never lives here: when a worker is replaced (``server.workers``).
 """
 
 import os
@@ -8,20 +9,19 @@ import pickle
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import trio
 
-from gateway import server, serving
+from gateway import server
 from gateway.config import ConfigError, Settings, load
 from gateway.observe import Sink, WallClock, open_log
 from gateway.sockets import CannotListen, bind, bind_admin, inherited, listen
 
-SLACK = 10.0
-"""Seconds that a worker may take over the clocks of its drain, for the app to shut down."""
+SLACK = 20.0
+"""Seconds that a worker may take over those of its drain: for clients of one that is replaced, for the app to end."""
 
 
 def worker_count(settings: Settings) -> int:
@@ -62,7 +62,6 @@ class Holder:
         count = worker_count(settings)
         while len(self.admin) < count and (more := bind_admin(settings, len(self.admin))) is not None:
             self.admin.append(more)
-        limits = serving.server_limits(settings)
         # A worker reads no environment: one that is replaced because it died must be what its fellows are. It has no
         # warnings to give, and it is one of several even where there is one.
         ordered = replace(settings, warnings=(), workers=0)
@@ -79,8 +78,14 @@ class Holder:
             command=command,
             order=order,
             descriptors=descriptors,
-            patience=max(limits.drain_delay, limits.replace_delay) + limits.drain_timeout + limits.cut_timeout + SLACK,
+            patience=settings.drain_delay + settings.drain_timeout + SLACK,
+            close=self.close,
         )
+
+    def close(self) -> None:
+        """Close the sockets. Workers have theirs."""
+        for sock in (*self.public, *self.admin):
+            sock.close()
 
     def reload(self) -> server.Crew | None:
         """Read the configuration again; None, with the reasons in the log, where it cannot be used."""
@@ -106,36 +111,3 @@ def command(number: int) -> list[str]:
     # -m would put the working directory first; only where it is there already, this process was started by -m too.
     path = [] if sys.path[0] in {"", str(Path.cwd())} else ["-P"]
     return [sys.executable, *path, "-m", "gateway", "worker", str(number)]
-
-
-def work(number: int) -> None:
-    """Be a worker: serve what the supervisor orders over the descriptor ``number``, until told to leave."""
-    with closing(server.Line(number)) as line:
-        try:
-            settings, public, admin = pickle.loads(line.order())  # noqa: S301 -- from our own parent, over a socket pair
-        except EOFError:
-            return
-        serving.run_until(
-            settings,
-            line.dismissed,
-            public=[_own(each) for each in public],
-            admin=None if admin is None else _own(admin),
-            shares=line.shares,
-            task_status=_Ready(line),
-        )
-
-
-def _own(number: int) -> socket.socket:
-    os.set_inheritable(number, False)
-    return socket.socket(fileno=number)
-
-
-class _Ready(trio.TaskStatus[list[str]]):
-    """Tells the supervisor as soon as connections are accepted."""
-
-    def __init__(self, line: server.Line) -> None:
-        self._line = line
-
-    def started(self, value: list[str] | None = None) -> None:  # noqa: ARG002 -- the supervisor knows the addresses
-        """See trio.TaskStatus."""
-        self._line.ready()

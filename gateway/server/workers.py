@@ -69,6 +69,8 @@ class Crew:
     """What it inherits, by its place, under the same numbers."""
     patience: float
     """How many seconds it may take to leave; then it is killed."""
+    close: Callable[[], None]
+    """Closes what they inherit here. Else, at a stop, connections would queue that nobody is going to accept."""
 
 
 @dataclass(slots=True, eq=False)
@@ -139,6 +141,8 @@ class Supervisor:
         async with self._reloading:
             old_crew, self.crew = self.crew, crew
             for place in range(crew.count):
+                if self.stopping.is_set():
+                    return
                 new = await self._spawn(place)
                 if self.stopping.is_set():
                     return
@@ -155,9 +159,12 @@ class Supervisor:
     async def stop(self) -> None:
         """Tell every worker to drain, and wait until none is left."""
         self.stopping.set()
+        while self._starting:
+            await self._changed.park()
+        self.crew.close()
         for worker in list(self.alive):
             self._nursery.start_soon(self._see_off, worker, STOP)
-        while self.alive or self._starting:
+        while self.alive:
             await self._changed.park()
 
     def kill(self) -> None:

@@ -126,6 +126,7 @@ async def supervised(
                 order=lambda _place: told,
                 descriptors=lambda _place: [listener.fileno()],
                 patience=patience,
+                close=listener.close,
             )
 
         def reload() -> Crew | None:
@@ -152,7 +153,10 @@ async def test_workers_accept_from_one_socket_and_leave_when_told() -> None:
         answers = [await running.ask() for _ in range(5)]
         assert {answer["pid"] for answer in answers} <= running.pids()
         assert os.getpid() not in running.pids()
+        address = running.listener.getsockname()
         assert await running.stopped() == 0
+        with pytest.raises(OSError, match=r"refused|failed"):
+            await trio.open_tcp_stream(*address)
     assert [line["message"] for line in running.log[3:]] == [
         "SIGTERM: all workers are to leave",
         *["a worker has left"] * 3,
