@@ -50,7 +50,10 @@ def is_readable(stream: Stream) -> bool:
         case trio.SocketStream():
             return stream.socket.is_readable()
         case trio.SSLStream():
-            return bool(stream.pending()) or is_readable(stream.transport_stream)
+            # Deciphered and not read, taken off the wire and not deciphered, still on the wire. Without the second, an
+            # unasked answer in one segment with the last one would answer the next request.
+            undeciphered = stream._incoming.pending  # noqa: SLF001 -- trio has no public word for it
+            return bool(stream.pending() or undeciphered) or is_readable(stream.transport_stream)
         case _:
             return stream.is_readable()
 
@@ -116,13 +119,13 @@ async def start_tls(stream: Stream, context: ssl.SSLContext, hostname: str) -> S
 
     Raises trio.BrokenResourceError where there is no TLS with the peer, or its certificate does not hold.
     """
-    secure: trio.SSLStream[trio.SocketStream] = trio.SSLStream(
-        stream,  # type: ignore[arg-type] # any trio stream will do; the annotation is for its transport_stream
-        context,
-        server_hostname=hostname,
-        https_compatible=True,
-    )
     try:
+        secure: trio.SSLStream[trio.SocketStream] = trio.SSLStream(
+            stream,  # type: ignore[arg-type] # any trio stream will do; the annotation is for its transport_stream
+            context,
+            server_hostname=hostname,
+            https_compatible=True,
+        )
         await secure.do_handshake()
     except BaseException:
         abort(stream)

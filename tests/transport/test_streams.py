@@ -125,6 +125,39 @@ async def test_what_tls_has_taken_in_already_makes_it_readable(network: Network,
         assert is_readable(ours)
 
 
+async def test_record_that_came_along_with_the_one_that_was_read_makes_it_readable(
+    network: Network, authority: Authority
+) -> None:
+    async with tls_pair(network, authority) as (ours, far):
+        sent = bytearray()
+        carrier = far.transport_stream
+        far.transport_stream = _Holding(sent)  # type: ignore[assignment] # all that is sent goes through send_all
+        await far.send_all(b"answer")
+        await far.send_all(b"unasked")
+        await carrier.send_all(sent)
+        await readable_soon(ours)
+        assert await ours.receive_some(100) == b"answer"
+        assert is_readable(ours)
+
+
+class _Holding:
+    """A stream that keeps what it is to send."""
+
+    def __init__(self, sent: bytearray) -> None:
+        self._sent = sent
+
+    async def send_all(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self._sent += data
+
+
+async def test_hostname_that_tls_refuses_leaves_nothing_open(network: Network, authority: Authority) -> None:
+    async with pair(network) as (ours, theirs):
+        with pytest.raises(ValueError, match="server_hostname"):
+            await start_tls(ours, authority.client, ".backend")
+        assert await theirs.receive_some(1) == b""
+
+
 async def test_abort_closes_what_carries_tls(network: Network, authority: Authority) -> None:
     async with tls_pair(network, authority) as (ours, far):
         abort(ours)
