@@ -71,7 +71,6 @@ class FrameSender:
         self._outgoing.append(data)
         self._size += len(data)
         self._news.unpark_all()
-        self.pass_on()
 
     def wake(self) -> None:
         """Let ``run`` look again whether it is finished."""
@@ -97,8 +96,9 @@ class FrameSender:
     def pass_on(self) -> None:
         """Let the next one in who waits for the socket, if there is room.
 
-        One at a time, and each lets in the next when it is done: to wake all of a hundred whenever there is room for
-        one would cost more than the writing.
+        One at a time, and each lets in the next when its own turn is over, not sooner: to wake all of a hundred
+        whenever there is room for one would cost more than the writing, and whoever is woken to find no room has lost
+        its place in the line.
         """
         if self._socket and not self.is_full:
             self._socket.unpark(count=1)
@@ -111,9 +111,8 @@ class FrameSender:
         """
         try:
             await self._pour(stream_id, memoryview(data), end=end, wanted=wanted)
-        except BaseException:
-            self.pass_on()  # it may have been this one's turn
-            raise
+        finally:
+            self.pass_on()
 
     async def _pour(self, stream_id: int, rest: memoryview, *, end: bool, wanted: Callable[[], bool]) -> None:
         deadline: float | None = None
@@ -130,6 +129,7 @@ class FrameSender:
                 deadline = None
             if self.is_full or (turn >= TURN and self._socket):
                 turn = 0
+                self.pass_on()
                 # No clock here: the one who writes has it. A slow client is slow for all of its streams.
                 await self._socket.park()
             elif not size:
