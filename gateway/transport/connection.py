@@ -27,7 +27,15 @@ from gateway.http1 import (
     parse_response_head,
     serialize_request_head,
 )
-from gateway.transport.streams import NothingSent, Stream, abort, is_readable, receive_some, send_all
+from gateway.transport.streams import (
+    NothingSent,
+    Stream,
+    abort,
+    is_readable,
+    receive_some,
+    send_all,
+    tells_of_reset,
+)
 
 READ_SIZE = 65_536
 """Bytes asked of the stream at once; also all that is held of an answer whose reader is slow."""
@@ -74,6 +82,7 @@ class Connection:
         self._head: ResponseHead | None = None
         self._request_sent = False
         self._keep_alive = True
+        self._reset_while_writing = False
         self.exchanges = 0
         """How many exchanges it has begun."""
         self.answering = False
@@ -184,8 +193,8 @@ class Connection:
             raise httpx.LocalProtocolError("the body is not as long as its Content-Length")
         try:
             await self._write_first(head + body)
-        except trio.BrokenResourceError:
-            self._keep_alive = False
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._write_failed(error)
         else:
             self._request_sent = True
             hooks.enter_phase(Phase.FIRST_BYTE)
@@ -206,13 +215,17 @@ class Connection:
                 await send_all(self._stream, piece)
             if left is None:
                 await send_all(self._stream, LAST_CHUNK)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._keep_alive = False
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._write_failed(error)
             return
         if left:
             raise httpx.LocalProtocolError("the body is not as long as its Content-Length")
         self._request_sent = True
         hooks.enter_phase(Phase.FIRST_BYTE)
+
+    def _write_failed(self, error: Exception) -> None:
+        self._keep_alive = False
+        self._reset_while_writing = tells_of_reset(error)
 
     async def _write_first(self, data: bytes) -> None:
         try:
@@ -261,4 +274,6 @@ class Connection:
             raise httpx.ReadError("the connection was closed") from error
         if data:
             self.answering = True
+        elif self._reset_while_writing:
+            raise httpx.ReadError("the backend reset the connection")
         return data

@@ -40,6 +40,18 @@ class NothingSent(trio.BrokenResourceError):
     """The connection was found broken before a byte of the data was taken."""
 
 
+def tells_of_reset(error: BaseException) -> bool:
+    """Whether what a write raised was a reset that came before the end of the stream.
+
+    The kernel tells of a reset once, to the first who asks: a reader then finds what looks like a clean end. Behind the
+    end it is EPIPE instead, and what was read is whole.
+    """
+    reason: BaseException | None = error
+    while reason is not None and not isinstance(reason, ConnectionResetError):
+        reason = reason.__cause__
+    return reason is not None
+
+
 def is_readable(stream: Stream) -> bool:
     """Whether bytes, the end of the stream or an error are waiting.
 

@@ -382,3 +382,62 @@ async def test_repr_tells_the_state(network: MemoryNetwork) -> None:
         assert repr(connection) == "<Connection answering, 1 exchanges>"
         await read_all(connection)
         assert repr(connection) == "<Connection idle, 1 exchanges>"
+
+
+async def test_connection_closed_under_its_writer_is_a_read_error(
+    network: MemoryNetwork, autojump_clock: trio.abc.Clock
+) -> None:
+    network.buffer_size = 1000
+
+    async def deaf(conn: BackendEnd) -> None:
+        await conn.sleep(1)
+        connection.abort()
+
+    async with Backend(network, "backend", 80, deaf):
+        connection = await connect(network)
+        with pytest.raises(httpx.ReadError):
+            await connection.exchange(request(b"POST", b"x" * 10_000, 10_000), Hooks())
+
+
+class WriterIsTold:
+    """A socket as Linux has it: of what became of the connection the writer is told, and the reader finds an end."""
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+        self._answer = b"HTTP/1.1 200 OK\r\n\r\npart"
+        self._over = trio.Event()
+
+    async def send_all(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if not data.startswith(b"POST "):
+            self._over.set()
+            raise trio.BrokenResourceError from self._error
+
+    async def receive_some(self, _max_bytes: int | None = None) -> bytes:
+        if not self._answer:
+            await self._over.wait()
+        data, self._answer = self._answer, b""
+        return data
+
+    def is_readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._over.set()
+
+
+@pytest.mark.parametrize("reset", [True, False])
+async def test_reset_that_only_the_upload_saw_is_no_end_of_the_answer(
+    reset: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    # Behind the end of the stream the kernel says EPIPE; the answer had come whole by then.
+    connection = Connection(WriterIsTold(ConnectionResetError() if reset else BrokenPipeError()))
+    async with trio.open_nursery() as nursery:
+        upload = request(b"POST", pieces(b"one", b"two"), None)
+        await connection.exchange(upload, Hooks(nursery))
+        if reset:
+            with pytest.raises(httpx.ReadError):
+                await read_all(connection)
+        else:
+            assert await read_all(connection) == b"part"
+    assert not connection.reusable
