@@ -68,6 +68,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Throw mutated HTTP at the server, 20,000 connections of it; FUZZ_CASES and FUZZ_SEED change that."""
+    session.env.update({"FUZZ_CASES": os.environ.get("FUZZ_CASES", "20000")})
+    run(session, "pytest", "tests/server/test_fuzz.py", *session.posargs)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Resolve afresh and write every pin anew: pyproject.toml, requirements.lock, containers/*.txt."""
     run(session, "python", ".ci/pins.py", "renew")
