@@ -34,7 +34,7 @@ from gateway.errors import (
 
 _BACKEND_FAILURES: dict[Phase, tuple[type[GatewayError], str]] = {
     Phase.QUEUE: (ConnectionsExhausted, "no connection to the backend became free within {:g} s"),
-    Phase.CONNECT: (ConnectTimeout, "no connection to the backend within the connect timeout of {:g} s"),
+    Phase.CONNECT: (ConnectTimeout, "no connection to the backend within the timeout of {:g} s"),
     Phase.SEND: (BackendTimeout, "the backend did not take the request within {:g} s"),
     Phase.FIRST_BYTE: (BackendTimeout, "the backend did not answer within {:g} s"),
     Phase.BODY: (BackendTimeout, "the backend sent nothing more of its answer for {:g} s"),
@@ -149,9 +149,12 @@ class ExchangeClock:
             return RequestTimeout(f"not over within the deadline of {limits.deadline:g} s: {doing}", phase=phase)
         if now >= self._overall:
             return BackendTimeout(f"not over within the deadline of {limits.deadline:g} s", phase=phase)
+        if phase is Phase.CONNECT and now < self._head_due:
+            return ConnectTimeout(
+                f"no connection to the backend within the connect timeout of {limits.connect_timeout:g} s", phase=phase
+            )
         error, message = _BACKEND_FAILURES[phase]
-        seconds = min(limits.connect_timeout, limits.timeout) if phase is Phase.CONNECT else limits.timeout
-        return error(message.format(seconds), phase=phase)
+        return error(message.format(limits.timeout), phase=phase)
 
     # Bookkeeping
 

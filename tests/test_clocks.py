@@ -125,6 +125,17 @@ def test_failure_names_the_clock_of_the_phase(phase: Phase, error: type[GatewayE
     assert str(failure) == message
 
 
+def test_failure_of_a_second_connection_names_the_timeout_that_the_first_used_up() -> None:
+    c = clock()
+    c.enter(Phase.CONNECT, 0)
+    c.enter(Phase.FIRST_BYTE, 1)
+    c.enter(Phase.CONNECT, 29)
+    assert c.deadline == 30
+    failure = c.failure(30)
+    assert isinstance(failure, ConnectTimeout)
+    assert str(failure) == "no connection to the backend within the timeout of 30 s"
+
+
 def test_failure_blames_the_client_that_was_waited_for() -> None:
     c = clock()
     c.enter(Phase.SEND, 0)
