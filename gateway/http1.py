@@ -144,6 +144,8 @@ def parse_response_head(  # noqa: C901, PLR0912 -- one pass; its branches are th
     body: Decoder
     if method == b"HEAD" or status < 200 or status in (204, 304):
         body = LengthDecoder(0)
+        if status == 204 and (chunked or (length is not None and int(length) > 0)):
+            keep_alive = False  # who announces a body that cannot be (RFC 9110 section 8.6) may well send it
     elif chunked:
         body = ChunkedDecoder()
     elif length is not None:

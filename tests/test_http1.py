@@ -148,6 +148,11 @@ def test_equal_content_lengths_are_folded_into_one() -> None:
         ([b"Content-Length: 5", b"Connection: x, Close"], b"HTTP/1.1 200 OK", b"GET", LengthDecoder, False),
         ([b"Content-Length: 5"], b"HTTP/1.0 200 OK", b"GET", LengthDecoder, False),
         ([b"Content-Length: 5", b"Connection: Keep-Alive"], b"HTTP/1.0 200 OK", b"GET", LengthDecoder, True),
+        # A body that cannot be, and that some send all the same: the next answer must not be looked for in it.
+        ([b"Content-Length: 5"], b"HTTP/1.1 204 x", b"GET", LengthDecoder, False),
+        ([b"Transfer-Encoding: chunked"], b"HTTP/1.1 204 x", b"GET", LengthDecoder, False),
+        ([b"Content-Length: 0"], b"HTTP/1.1 204 x", b"GET", LengthDecoder, True),
+        ([b"Content-Length: 5"], b"HTTP/1.1 304 x", b"GET", LengthDecoder, True),
     ],
 )
 def test_framing_and_persistence_follow_the_head(
