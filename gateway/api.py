@@ -145,7 +145,8 @@ class Entry:
             gateway.sink.event("ERROR", "defect", request_id=exchange.request_id.decode("latin-1"), traceback=trace)
             await self._explain(exchange, failure)
         except BaseException:
-            failure = Draining("the process stopped before the request was over", phase=exchange.clock.phase)
+            if not exchange.complete:
+                failure = Draining("the process stopped before the request was over", phase=exchange.clock.phase)
             raise
         finally:
             gateway.in_flight.discard(exchange)

@@ -293,6 +293,23 @@ async def test_query_is_kept_without_the_extension_for_targets() -> None:
         assert (await client.get("/api/service1/a")).content == b"/api/a"
 
 
+async def test_call_that_is_cancelled_once_its_answer_is_whole_is_logged_as_it_was() -> None:
+    sink = Collector()
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, content=b"hello"))
+    app = create_app(TWO_SERVICES, transports={"service1": transport}, sink=sink)
+    with trio.CancelScope() as scope:
+
+        async def send(message: Message) -> None:
+            await trio.lowlevel.checkpoint()
+            if not message.get("more_body", True):
+                scope.cancel()
+
+        await call(app, scope_of("/api/service1/x"), send)
+    assert scope.cancelled_caught
+    (record,) = sink.records
+    assert (record.cause, record.status_code, record.bytes_out) == (Cause.OK, 200, 5)
+
+
 @pytest.mark.parametrize("left", [False, True])
 async def test_websocket_is_refused_and_logged(left: bool) -> None:  # noqa: FBT001 - a column of the table
     sink = Collector()
