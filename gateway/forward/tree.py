@@ -41,7 +41,17 @@ async def forward(exchange: Exchange, upstream: Upstream, *, prefix: bytes, targ
 class Tree:
     """The scope of one exchange, and the steps that run in it."""
 
-    __slots__ = ("_extensions", "_last_said", "_may_upload", "_nursery", "exchange", "failure", "scope", "upstream")
+    __slots__ = (
+        "_extensions",
+        "_last_said",
+        "_may_upload",
+        "_nursery",
+        "_uninvited",
+        "exchange",
+        "failure",
+        "scope",
+        "upstream",
+    )
 
     def __init__(self, exchange: Exchange, upstream: Upstream) -> None:
         self.exchange = exchange
@@ -52,6 +62,7 @@ class Tree:
         self._nursery: trio.Nursery | None = None
         self._may_upload: trio.Event | None = None
         self._last_said = False
+        self._uninvited = False
 
     # Ending it
 
@@ -165,6 +176,7 @@ class Tree:
         stream = response.stream
         self._enter(Phase.BODY)  # 4
         if self._may_upload is not None:
+            self._uninvited = not self._may_upload.is_set()
             self._may_upload.set()
         version = response.extensions.get("http_version", b"HTTP/1.1")
         outgoing = headers.response_headers(
@@ -232,9 +244,15 @@ class Tree:
             self._may_upload = None
 
     async def read_client(self) -> Message:
-        """The next message of the client's body, on the client's clock."""
-        self._tell(self.exchange.clock.read_client)
+        """The next message of the client's body, on the client's clock.
+
+        With the answer begun, a client that waits for its 100 Continue gets none any more and need not send its body
+        (RFC 9110 section 10.1.1). So nobody waits for it either.
+        """
+        if not self._uninvited:
+            self._tell(self.exchange.clock.read_client)
         message = await self.exchange.receive()
+        self._uninvited = False
         self._tell(self.exchange.clock.client_was_read)
         if message["type"] != "http.disconnect":
             return message

@@ -82,6 +82,28 @@ async def test_backend_that_knows_no_continue_gets_the_body_after_a_second(
         assert (await client.read_response()).body == b"old"
 
 
+async def test_client_that_was_answered_instead_of_invited_is_not_waited_for(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock
+) -> None:
+    async def events(conn: Connection) -> None:
+        await conn.read_head()
+        await conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(10):
+            await conn.send(b"4\r\ntick\r\n")
+            await conn.sleep(20)
+        await conn.send(b"0\r\n\r\n")
+
+    async with (
+        Backend(network, "service1", 8001, events),
+        running_gateway(network, settings(client_timeout=60)) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        head = b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+        await client.send(head)
+        answer = await client.read_response()
+    assert (answer.status, answer.body) == (200, b"tick" * 10)
+
+
 # Without an announced length, as only HTTP/2 may have it
 
 
