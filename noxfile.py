@@ -75,6 +75,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def rolling(session: nox.Session) -> None:
+    """Replace the gateway under load, 30 s behind HAProxy and 30 s by its own workers, and tell what was lost."""
+    session.env.update({"GATEWAY_TEST_ROLLING": os.environ.get("GATEWAY_TEST_ROLLING", "30")})
+    run(session, "pytest", "--capture=no", "tests/test_rolling.py", *session.posargs)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Resolve afresh and write every pin anew: pyproject.toml, requirements.lock, containers/*.txt."""
     run(session, "python", ".ci/pins.py", "renew")

@@ -17,11 +17,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 PATIENCE = 30.0
 """Seconds that anything may take; a machine with all its cores at work is slow to start a process."""
@@ -80,9 +80,6 @@ class GatewayProcess:
     ) -> None:
         self.process.kill()
         self.wait()
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
 
     def until(self, message: str, times: int = 1) -> list[dict[str, Any]]:
         """Wait until the log has had this message so many times; give its lines. Raises AssertionError."""
@@ -126,13 +123,17 @@ class GatewayProcess:
         return self.wait()
 
     def _read_log(self) -> None:
-        for line in self.process.stdout or ():
-            with self._news:
-                self.log.append(json.loads(line))
-                self._news.notify_all()
+        for line in self._lines(self.process.stdout):
+            self.log.append(json.loads(line))
 
     def _read_errors(self) -> None:
-        for line in self.process.stderr or ():
-            with self._news:
-                self.err += line
-                self._news.notify_all()
+        for line in self._lines(self.process.stderr):
+            self.err += line
+
+    def _lines(self, stream: IO[str] | None) -> Iterator[str]:
+        if stream is not None:
+            with stream:
+                for line in stream:
+                    with self._news:
+                        yield line
+                        self._news.notify_all()
