@@ -9,6 +9,7 @@ What never lives here: anything another module could need; a traceback for what 
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -132,23 +133,31 @@ def healthcheck() -> None:
     Exit 0 where it is healthy, else 1. For a container's HEALTHCHECK.
     """
     import http.client
+    import socket
     import ssl
 
-    host, port, tls = _address()
-    connection: http.client.HTTPConnection
-    if tls:
-        # Ourselves, over loopback: there is no name to verify, and our certificate does not name 127.0.0.1.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(host, port, timeout=HEALTHCHECK_TIMEOUT, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=HEALTHCHECK_TIMEOUT)
+    host, port, tls, proxied = _address()
+    where = host if host.startswith("unix:") else f"port {port}"
+    connection = http.client.HTTPConnection("localhost")
     try:
+        if host.startswith("unix:"):
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(HEALTHCHECK_TIMEOUT)
+            connection.sock.connect(host.removeprefix("unix:"))
+        else:
+            connection.sock = socket.create_connection((host, port), HEALTHCHECK_TIMEOUT)
+        if proxied:
+            connection.sock.sendall(b"PROXY UNKNOWN\r\n")
+        if tls:
+            # Ourselves, over loopback: there is no name to verify, and our certificate does not name 127.0.0.1.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            connection.sock = context.wrap_socket(connection.sock)
         connection.request("GET", "/health")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        _fail(f"unhealthy: no answer from port {port} ({str(error) or type(error).__name__})")
+        _fail(f"unhealthy: no answer from {where} ({str(error) or type(error).__name__})")
     finally:
         connection.close()
     if status != http.HTTPStatus.OK:
@@ -173,23 +182,29 @@ def _fail(message: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def _address() -> tuple[str, int, bool]:
-    """Where the gateway listens, as seen from here, and whether it speaks TLS."""
+def _address() -> tuple[str, int, bool, bool]:
+    """Where the gateway listens, as seen from here; whether it speaks TLS, and takes us for a proxy."""
+    from gateway.config import Settings, gateway_variables
+
     if Path(".env").is_file():
         settings = _settings()
-        host, port, tls = settings.host, settings.port, settings.tls_cert is not None
     else:
-        from gateway.config import Settings, values
-
-        # Faults are the business of `serve`: if there were one, nothing would listen.
-        texts = {name: text.strip() for name, text in os.environ.items() if text.strip()}
-        try:
-            host = values.host(texts.get("GATEWAY_HOST", Settings().host))
-            port = values.port(texts.get("GATEWAY_PORT", str(Settings().port)))
-        except ValueError as error:
-            _fail(f"GATEWAY_HOST or GATEWAY_PORT: expected {error}")
-        tls = "GATEWAY_TLS_CERT" in texts
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, tls
+        # Only what is needed here. Other faults are the business of `serve`: if there were one, nothing would listen.
+        given = {}
+        for row in gateway_variables():
+            text = os.environ.get(row.name, "").strip()
+            if text and row.field in {"host", "port", "tls_cert", "proxy_protocol", "trusted_proxies"}:
+                try:
+                    given[row.field] = row.parse(text)
+                except ValueError as error:
+                    _fail(f"{row.name}: expected {error}")
+        settings = Settings(**given)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    try:
+        proxied = settings.proxy_protocol and any(ip_address(host) in each for each in settings.trusted_proxies)
+    except ValueError:  # a name, or the path of a socket
+        proxied = False
+    return host, settings.port, settings.tls_cert is not None, proxied
 
 
 def _told(verdict: Verdict) -> str:

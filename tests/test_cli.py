@@ -1,9 +1,10 @@
 import os
+import socket
 import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -172,6 +173,58 @@ def test_healthcheck_reads_dotenv(tmp_path: Path) -> None:
     with answering(200) as port:
         (tmp_path / ".env").write_text(f"GATEWAY_PORT={port}\nSERVICE1_URL=http://a\n", encoding="utf-8")
         assert run("healthcheck").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, b"GET "),
+        ({"GATEWAY_PROXY_PROTOCOL": "true", "GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8"}, b"GET "),
+        ({"GATEWAY_PROXY_PROTOCOL": "true", "GATEWAY_TRUSTED_PROXIES": "127.0.0.0/8"}, b"PROXY UNKNOWN\r\nGET "),
+    ],
+)
+def test_healthcheck_begins_as_the_gateway_expects_from_its_address(variables: dict[str, str], said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        heard = _answer_one(listener)
+        port = str(listener.getsockname()[1])
+        assert run("healthcheck", env={"GATEWAY_PORT": port, **variables}).exit_code == 0
+    assert heard().startswith(said + b"/health ")
+
+
+def test_healthcheck_finds_the_gateway_on_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sock"
+    host = f"unix:{path}"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        heard = _answer_one(listener)
+        assert run("healthcheck", env={"GATEWAY_HOST": host}).exit_code == 0
+    assert heard().startswith(b"GET /health ")
+    result = run("healthcheck", env={"GATEWAY_HOST": host})
+    assert result.stderr.startswith(f"unhealthy: no answer from {host}")
+
+
+def _answer_one(listener: socket.socket) -> Callable[[], bytes]:
+    """Answer one connection with 200; gives what tells what it had said."""
+    heard: list[bytes] = []
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += connection.recv(65536)
+            heard.append(data)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+
+    def told() -> bytes:
+        thread.join()
+        return heard[0]
+
+    return told
 
 
 def test_healthcheck_without_a_gateway_is_unhealthy() -> None:
