@@ -61,8 +61,7 @@ class Http2(H2Protocol):
     """Hypercorn's HTTP/2 protocol over ``StreamwiseConnection``."""
 
     connection: StreamwiseConnection
-    # Ours in place of Hypercorn's.
-    streams: dict[int, Stream]  # type: ignore[assignment]
+    streams: dict[int, Stream]  # type: ignore[assignment]  # ours in place of Hypercorn's
 
     def __init__(self, link: "Connection", client: Address, server: Address, *, secure: bool) -> None:
         super().__init__(*link.for_hypercorn(client, server, secure=secure))

@@ -46,7 +46,7 @@ def app() -> QuartTrio:
 
 
 @pytest.mark.parametrize("http2", [False, True])
-async def test_quart_app_is_served_to_httpx(start: Start, app: QuartTrio, http2: bool) -> None:  # noqa: FBT001
+async def test_quart_app_is_served_to_httpx(start: Start, app: QuartTrio, http2: bool) -> None:  # noqa: FBT001 -- a parameter of the test
     server = await start(app)
     async with httpx.AsyncClient(base_url=server.binds[0], http1=not http2, http2=http2) as client:
         for _ in range(3):

@@ -258,7 +258,7 @@ async def test_client_that_reads_now_and_then_is_served_on(
 async def test_client_timeout_over_real_sockets(
     start: Start,
     certificates: tuple[str, str, ssl.SSLContext],
-    tls: bool,  # noqa: FBT001
+    tls: bool,  # noqa: FBT001 -- a parameter of the test
 ) -> None:
     certificate, key, context = certificates
     app = Pourer()
