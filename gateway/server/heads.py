@@ -24,6 +24,7 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?")
 _H2_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++")
 _H2_METHOD = re.compile(_TOKEN)
+_H2_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+")
 _H2_TARGET = re.compile(_TARGET)
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _OF_THE_CONNECTION = frozenset([b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"])
@@ -180,6 +181,7 @@ def check_http2_head(fields: list[tuple[bytes, bytes]]) -> Http2Head:  # noqa: C
     pseudo: dict[bytes, bytes] = {}
     headers: RawHeaders = [(b"host", b"")]
     host: bytes | None = None
+    length: bytes | None = None
     for name, value in fields:
         if _CONTROLS.search(value):
             raise Refused(400, "a control character in a value")
@@ -198,6 +200,13 @@ def check_http2_head(fields: list[tuple[bytes, bytes]]) -> Http2Head:  # noqa: C
             if host is not None:
                 raise Refused(400, "two Host fields")
             host = value
+        elif name == b"content-length":
+            # h2 looks at it too, but not where the method is HEAD, and not at how many digits it has.
+            if not value.isdigit() or len(value) > 18 or (length is not None and value != length):
+                raise Refused(400, "a malformed length, or two different ones")
+            if length is None:
+                headers.append((name, value))
+            length = value
         else:
             headers.append((name, value))
 
@@ -206,7 +215,7 @@ def check_http2_head(fields: list[tuple[bytes, bytes]]) -> Http2Head:  # noqa: C
     target = pseudo.pop(b":path", None)
     authority = pseudo.pop(b":authority", host)
     protocol = pseudo.pop(b":protocol", None)
-    if pseudo or not _H2_METHOD.fullmatch(method):
+    if pseudo or not _H2_METHOD.fullmatch(method) or (scheme is not None and not _H2_SCHEME.fullmatch(scheme)):
         raise Refused(400, "a malformed pseudo-header")
     if method == b"CONNECT" and protocol != b"websocket":
         raise Refused(501, "CONNECT is not served")

@@ -395,14 +395,11 @@ async def test_answer_without_reading_a_queued_body_does_not_deadlock(start: Sta
 async def test_body_that_the_app_does_not_read_holds_the_client_back(
     start_in_memory: Start, autojump_clock: Any
 ) -> None:
-    read_on = trio.Event()
-
-    async def slow(scope: Any, receive: Any, send: Any) -> None:
+    async def deaf(scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
-        await read_on.wait()
-        await echo(scope, receive, send)
+        await trio.sleep_forever()
 
-    client = await (await start_in_memory(slow, limits=Limits(request_buffer=100_000))).http1()
+    client = await (await start_in_memory(deaf, limits=Limits(request_buffer=100_000))).http1()
     await client.send(POST + b"Content-Length: 1000000\r\n\r\n")
     sent = 0
     with trio.move_on_after(1):
@@ -410,46 +407,21 @@ async def test_body_that_the_app_does_not_read_holds_the_client_back(
             await client.send(b"x" * 1000)
             sent += 1000
     assert 100_000 < sent < 300_000
-    read_on.set()
-    rest = 1_000_000 - sent - 0
-    assert rest > 0
 
 
 # ---- the door
 
 
+# One of each answer; `test_heads.py` has the table of all that is refused.
 BAD_HEADS = {
     "both lengths": (400, POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"),
-    "two lengths": (400, POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\n"),
-    "list of lengths": (400, POST + b"Content-Length: 3, 3\r\n\r\n"),
-    "signed length": (400, POST + b"Content-Length: +3\r\n\r\n"),
-    "huge length": (400, POST + b"Content-Length: 99999999999999999999\r\n\r\n"),
-    "unknown coding": (501, POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n"),
-    "coding twice": (400, POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
-    "coding in 1.0": (400, b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"),
-    "no host": (400, b"GET / HTTP/1.1\r\n\r\n"),
     "two hosts": (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
-    "odd host": (400, b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
-    "userinfo in host": (400, b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n"),
     "bare LF": (400, b"GET / HTTP/1.1\nHost: a\n\n"),
-    "bare LF in fields": (400, b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n"),
-    "bare CR": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n"),
-    "NUL": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n"),
-    "control character": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x01b\r\n\r\n"),
-    "folded line": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n"),
-    "space before colon": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX : a\r\n\r\n"),
-    "no colon": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n"),
-    "empty name": (400, b"GET / HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n"),
-    "fragment": (400, b"GET /#x HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "non-ASCII target": (400, b"GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "space in target": (400, b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "two spaces": (400, b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "HTTP/2 in HTTP/1 clothes": (505, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
-    "HTTP/0.9": (400, b"GET /\r\n\r\n"),
-    "CONNECT": (501, b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"),
     "TLS": (400, b"\x16\x03\x01\x02\x00\x01\x00"),
     "large head": (431, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000),
-    "many fields": (400, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: x\r\n" * 300 + b"\r\n"),
+    "unknown coding": (501, POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n"),
+    "CONNECT": (501, b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"),
+    "HTTP/2 in HTTP/1 clothes": (505, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
 }
 
 
@@ -474,21 +446,6 @@ async def test_malformed_chunks_end_the_request_with_400(start: Start, chunks: b
     said = await client.rest()
     assert said.startswith(b"HTTP/1.1 400 ")
     assert said.count(b"HTTP/1.1") == 1
-
-
-async def test_bare_lf_is_refused_before_more_has_come(start: Start) -> None:
-    for half in (b"GET / HTTP/1.1\nHost: a\n\n", b"GET / HTTP/1.1\r\nHost: a\n"):
-        client = await (await start(ok)).http1()
-        await client.send(half[:16])
-        await trio.sleep(0.005)
-        await client.send(half[16:])
-        assert (await client.answer())[0] == 400
-
-
-async def test_same_length_twice_is_one(start: Start) -> None:
-    client = await (await start(echo)).http1()
-    await client.send(POST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi")
-    assert (await client.answer())[2] == b"hi"
 
 
 async def test_empty_lines_before_a_request_are_tolerated(start: Start) -> None:
