@@ -19,7 +19,7 @@ from gateway import serving
 from gateway.config import Service, Settings
 from gateway.observe import Collector
 from gateway.sockets import CannotListen
-from gateway.testing.processes import PATIENCE, GatewayProcess, free_port
+from gateway.testing.processes import PATIENCE, GatewayProcess, far_descriptor, free_port
 
 ONE = Service(name="service1", host="127.0.0.1", port=1)
 NOBODY = {"SERVICE1_URL": "http://127.0.0.1:1"}
@@ -272,15 +272,14 @@ def test_sockets_of_systemd_are_served_and_tls_offers_both_protocols(tmp_path: P
     context = ssl.create_default_context()
     authority.configure_trust(context)
     with socket.create_server(("127.0.0.1", 0)) as public, socket.create_server(("127.0.0.1", 0)) as admin:
-        os.dup2(public.fileno(), 20)  # away from 3 and 4, which they become
-        os.dup2(admin.fileno(), 21)
-        shell = 'export LISTEN_PID=$$; exec "$0" -m gateway serve 3<&20 4<&21'
+        far = [far_descriptor(each.fileno()) for each in (public, admin)]
+        shell = f'export LISTEN_PID=$$; exec "$0" -m gateway serve 3<&{far[0]} 4<&{far[1]}'
         command = ["/bin/bash", "-c", shell, sys.executable]
         try:
-            gateway = GatewayProcess(env, tmp_path, command=command, pass_fds=[20, 21])
+            gateway = GatewayProcess(env, tmp_path, command=command, pass_fds=far)
         finally:
-            os.close(20)
-            os.close(21)
+            for number in far:
+                os.close(number)
         with gateway:
             gateway.until("the gateway is running")
             for protocol in ("h2", "http/1.1"):

@@ -12,6 +12,7 @@ import pytest
 from gateway import sockets
 from gateway.config import Settings
 from gateway.sockets import CannotListen
+from gateway.testing.processes import far_descriptor
 
 
 @pytest.fixture
@@ -160,9 +161,7 @@ def inherit(descriptors: list[int], **environ: str) -> subprocess.CompletedProce
 
 def test_sockets_of_systemd_are_taken_and_their_variables_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        numbers = [20, 21, 22]  # away from 3, 4 and 5, which they become
-        for number, sock in zip(numbers, (one, two, one), strict=True):
-            os.dup2(sock.fileno(), number)
+        numbers = [far_descriptor(sock.fileno()) for sock in (one, two, one)]
         try:
             done = inherit(numbers, LISTEN_FDNAMES="http:admin:https")
         finally:
@@ -184,11 +183,11 @@ def test_descriptor_that_cannot_be_listened_on_is_named(tmp_path: Path, kind: st
         number = os.open(tmp_path / "file", os.O_CREAT)
     else:
         number = socket.socket(type=socket.SOCK_DGRAM).detach()
-    os.dup2(number, 20)
+    far = far_descriptor(number)
     try:
-        done = inherit([20])
+        done = inherit([far])
     finally:
         os.close(number)
-        os.close(20)
+        os.close(far)
     what = "socket (Socket operation on non-socket)" if kind == "file" else "stream socket"
     assert (done.returncode, done.stderr) == (1, f"LISTEN_FDS: descriptor 3 is no {what}\n")

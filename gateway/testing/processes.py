@@ -9,6 +9,7 @@ For what only a process can show: signals, exit statuses, several workers. It wa
 the log, never for a time to pass. What never lives here: what an app on the in-memory network shows as well.
 """
 
+import fcntl
 import http.client
 import json
 import os
@@ -38,6 +39,11 @@ def clean_environment(**variables: str) -> dict[str, str]:
     """The environment of this process without any variable of the gateway's, and then these."""
     ours = ("GATEWAY_", "SERVICE", "LISTEN_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | variables
+
+
+def far_descriptor(number: int) -> int:
+    """Another descriptor for the same, far from the low numbers that a child is to see it under. To be closed."""
+    return fcntl.fcntl(number, fcntl.F_DUPFD, 100)
 
 
 class GatewayProcess:

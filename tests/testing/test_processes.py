@@ -1,9 +1,10 @@
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from gateway.testing.processes import GatewayProcess, clean_environment, free_port
+from gateway.testing.processes import GatewayProcess, clean_environment, far_descriptor, free_port
 
 SAYS = """
 import json, sys, time
@@ -43,6 +44,15 @@ def test_variables_of_the_gateway_do_not_leak_in(monkeypatch: pytest.MonkeyPatch
     environ = clean_environment(SERVICE2_URL="http://b")
     assert ("GATEWAY_PORT" in environ, "SERVICE1_URL" in environ) == (False, False)
     assert (environ["OTHER"], environ["SERVICE2_URL"]) == ("x", "http://b")
+
+
+def test_descriptor_is_doubled_far_from_the_low_ones(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        number = far_descriptor(file.fileno())
+        assert number >= 100
+        os.write(number, b"x")
+        os.close(number)
+    assert (tmp_path / "file").read_text() == "x"
 
 
 def test_gateway_that_runs_answers(tmp_path: Path) -> None:
