@@ -269,24 +269,6 @@ async def test_app_that_says_nothing_is_a_500_and_the_connection_goes_on(start: 
         assert (await client.answer())[0] == 500
 
 
-@pytest.mark.parametrize(
-    ("status", "headers"),
-    [(200, [(b"x", b"a\r\nb: c")]), (200, [(b"x y", b"a")]), (200, [(b"content-length", b"x")]), (99, []), (101, [])],
-)
-async def test_answer_that_cannot_be_sent_is_a_500(
-    start: Start, status: int, headers: list[tuple[bytes, bytes]]
-) -> None:
-    async def wrong(scope: Any, receive: Any, send: Any) -> None:
-        assert scope["type"] == "http"
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-
-    server = await start(wrong)
-    client = await server.http1()
-    await client.send(GET)
-    assert (await client.answer())[0] == 500
-    assert (await (await server.http2()).get()).status == 500
-
-
 # ---- many requests on one connection
 
 
