@@ -77,6 +77,9 @@ def find_head_end(buffer: bytes | bytearray, searched: int = 0) -> int:
     end = buffer.find(b"\r\n\r\n", max(0, searched - 3))
     if end >= 0:
         end += 4
+    elif buffer.count(b"\n", searched) != buffer.count(b"\r\n", max(0, searched - 1)):
+        # No empty line will come of it; to wait for one would make a timeout of what is nonsense.
+        raise ProtocolError("a line of the head ends in a bare LF")
     if end > MAX_HEAD_SIZE or (end < 0 and len(buffer) > MAX_HEAD_SIZE):
         raise ProtocolError(f"the head is larger than {MAX_HEAD_SIZE} bytes")
     return end

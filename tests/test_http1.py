@@ -181,6 +181,25 @@ def test_head_end_is_found_wherever_the_packets_were_cut() -> None:
         assert find_head_end(whole, searched=min(cut, 24)) == 25
 
 
+@pytest.mark.parametrize("cut", range(1, 20))
+def test_bare_line_feed_is_refused_before_more_has_come(cut: int) -> None:
+    head = b"HTTP/1.1 200 OK\nA"
+    if cut <= head.index(b"\n"):
+        assert find_head_end(head[:cut]) == -1
+        with pytest.raises(ProtocolError, match="bare LF"):
+            find_head_end(head, cut)
+    else:
+        with pytest.raises(ProtocolError, match="bare LF"):
+            find_head_end(head[:cut])
+
+
+def test_line_end_cut_in_two_is_not_taken_for_a_bare_line_feed() -> None:
+    head = b"HTTP/1.1 200 OK\r\nA: b\r\n"
+    for cut in range(len(head)):
+        assert find_head_end(head[:cut]) == -1
+        assert find_head_end(head, cut) == -1
+
+
 def test_head_over_the_limit_is_refused_before_its_end_has_come() -> None:
     with pytest.raises(ProtocolError, match="larger than"):
         find_head_end(b"x" * (MAX_HEAD_SIZE + 1))

@@ -147,7 +147,9 @@ class Connection(TCPServer):
                 data = await self.stream.receive_some(MAX_RECV)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
-            if not data:
+            # What was on its way here when the connection was given up belongs to a request that is over. Read on, the
+            # rest of its body would be taken for requests.
+            if not data or self.gone:
                 return
             await self.protocol.handle(RawData(bytes(data)))
 

@@ -334,6 +334,8 @@ class Http1(H11Protocol):
         """No last chunk, fewer bytes than announced; where the end of the connection is the end of the body, RST."""
         if stream is self.stream:
             self.stream = None
+            self._lingering = True  # nothing that still comes is a request
+            self._buffer.clear()
             self.link.lose(reset=self._until_close)
 
     def app_ended(self, stream: Stream) -> None:

@@ -9,6 +9,7 @@ each has a task of its own for that, and what that task meets ends this WebSocke
 
 from collections import deque
 from collections.abc import Mapping
+from time import time
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
@@ -143,6 +144,7 @@ class WebSocketStream(WSStream):
 
     def begin(self, request: Request) -> None:
         """Make the scope and start the app. The handshake has been found valid."""
+        self.start_time = time()  # Hypercorn's access log looks at it
         self.handshake = Handshake(request.headers, request.http_version)
         path, _, query = request.raw_path.partition(b"?")
         self.scope = {

@@ -144,10 +144,12 @@ class Connection:
         hooks.enter_phase(Phase.SEND)
         if isinstance(request.body, bytes):
             await self._write_all(head, request, request.body, hooks)
-        elif hooks.nursery is not None:
-            hooks.nursery.start_soon(self._upload, head, request, request.body, hooks, name="upload")
-        else:
-            await self._upload(head, request, request.body, hooks)
+        # The head goes out here and now, whoever uploads the body: nothing that comes before it is an answer to it.
+        elif await self._write_first(head):
+            if hooks.nursery is not None:
+                hooks.nursery.start_soon(self._upload, request, request.body, hooks, name="upload")
+            else:
+                await self._upload(request, request.body, hooks)
         self._head = await self._read_head(request.method, hooks)
         return self._head
 
@@ -191,18 +193,13 @@ class Connection:
             body = (encode_chunk(body) if body else b"") + LAST_CHUNK
         elif len(body) != request.length:
             raise httpx.LocalProtocolError("the body is not as long as its Content-Length")
-        try:
-            await self._write_first(head + body)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._write_failed(error)
-        else:
+        if await self._write_first(head + body):
             self._request_sent = True
             hooks.enter_phase(Phase.FIRST_BYTE)
 
-    async def _upload(self, head: bytes, request: Request, body: AsyncIterable[bytes], hooks: Hooks) -> None:
+    async def _upload(self, request: Request, body: AsyncIterable[bytes], hooks: Hooks) -> None:
         left = request.length
         try:
-            await self._write_first(head)
             async for piece in body:
                 if not piece:
                     continue
@@ -227,12 +224,15 @@ class Connection:
         self._keep_alive = False
         self._reset_while_writing = tells_of_reset(error)
 
-    async def _write_first(self, data: bytes) -> None:
+    async def _write_first(self, data: bytes) -> bool:
+        """Write what no byte of the request has gone before. Gives whether that went well."""
         try:
             await send_all(self._stream, data)
-        except NothingSent:
-            self.untouched = True
-            raise
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.untouched = isinstance(error, NothingSent)
+            self._write_failed(error)
+            return False
+        return True
 
     # Reading
 
