@@ -104,10 +104,19 @@ def close(bound: Sequence[Bound]) -> None:
 def listen(
     bound: Sequence[Bound], config: Config, certificates: Certificates | None, shares: Shares | None
 ) -> list[Listener]:
-    """Start to listen. TLS listeners are wrapped. With ``shares`` other processes accept from the same sockets."""
+    """Start to listen. TLS listeners are wrapped. With ``shares`` other processes accept from the same sockets.
+
+    Raises OSError, with none of ``bound`` left open. That an address is in use may show only here: SO_REUSEADDR lets
+    two sockets have it as long as neither listens.
+    """
     listeners: list[Listener] = []
+    try:
+        for one in bound:
+            one.sock.listen(config.backlog)
+    except BaseException:
+        close(bound)
+        raise
     for one in bound:
-        one.sock.listen(config.backlog)
         listener: Listener = PromptListener(one.sock) if shares is None else FairListener(one.sock, shares)
         if one.secure and certificates is not None:
             listener = TlsListener(listener, certificates)
