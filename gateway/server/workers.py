@@ -91,8 +91,10 @@ class Worker:
     killed: bool = False
 
     async def tell(self, word: bytes) -> None:
-        """Say something to it, if it still hears."""
+        """Say something to it, if it hears yet, and still does. One that is starting hears it when it is ready."""
         self.leaving = True
+        if not self.ready:
+            return
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             await self.line.send_all(word)
 
