@@ -60,7 +60,7 @@ class Holder:
     def crew(self, settings: Settings) -> server.Crew:
         """The crew that runs with these settings. Raises CannotListen where there is no address for its admin pages."""
         count = worker_count(settings)
-        while len(self.admin) < count and (more := bind_admin(settings, len(self.admin))) is not None:
+        while len(self.admin) < count and (more := bind_admin(self.settings, len(self.admin))) is not None:
             self.admin.append(more)
         # A worker reads no environment: one that is replaced because it died must be what its fellows are. It has no
         # warnings to give, and it is one of several even where there is one.

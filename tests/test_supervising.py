@@ -1,6 +1,7 @@
 """Several workers, as processes of the real gateway. What the supervisor decides is shown in server/test_workers."""
 
 import os
+import pickle
 import signal
 import socket
 import ssl
@@ -17,6 +18,7 @@ import trustme
 
 from gateway import supervising
 from gateway.config import Settings
+from gateway.observe import Collector
 from gateway.testing.processes import PATIENCE, GatewayProcess, free_port
 
 NOBODY = {"SERVICE1_URL": "http://127.0.0.1:1"}
@@ -223,6 +225,27 @@ def test_address_in_use_is_one_line_and_exit_1(tmp_path: Path, variable: str) ->
 def test_count_is_as_set_or_one_for_each_core() -> None:
     assert supervising.worker_count(Settings(workers=3)) == 3
     assert supervising.worker_count(Settings(workers=0)) == len(os.sched_getaffinity(0))
+
+
+def test_reload_takes_up_all_but_the_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith(("GATEWAY_", "SERVICE")):
+            monkeypatch.delenv(name)
+    sink = Collector()
+    holder = supervising.Holder(Settings(workers=2), sink, [], [])
+    Path(".env").write_text("SERVICE1_URL=http://a\nGATEWAY_WORKERS=3\nGATEWAY_PORT=9\nGATEWAY_ADMIN_PORT=10\n")
+    crew = holder.reload()
+    assert crew is not None
+    assert crew.count == 3
+    assert holder.admin == []
+    assert [event["message"] for event in sink.events] == [
+        "SIGHUP: GATEWAY_PORT takes a restart; the old one stays",
+        "SIGHUP: GATEWAY_ADMIN_PORT takes a restart; the old one stays",
+        "SIGHUP: every worker is replaced",
+    ]
+    settings, public, admin = pickle.loads(crew.order(0))  # noqa: S301 - of our own making
+    assert (settings.services[0].host, settings.warnings, public, admin) == ("a", (), [], None)
 
 
 def test_worker_finds_the_package_where_its_supervisor_did(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
