@@ -133,7 +133,7 @@ def protocol(request: pytest.FixtureRequest) -> Callable[[RawClient], Http1 | Ht
     return kind
 
 
-@dataclass(frozen=True)
+@dataclass
 class World:
     """Where a conversation takes place, and how late an end may be there."""
 
@@ -144,6 +144,15 @@ class World:
     def networks(self) -> list[MemoryNetwork]:
         return [self.network] if isinstance(self.network, MemoryNetwork) else []
 
+    async def feel_pulse(self) -> None:
+        """Over sockets: what the machine is late by itself, because others run on it, does not count."""
+        stolen = 0.0
+        while True:
+            due = trio.current_time() + 0.005
+            await trio.sleep_until(due)
+            stolen = max(stolen, trio.current_time() - due)
+            self.late = SOON + stolen
+
 
 @pytest.fixture(params=["in memory", "over sockets"])
 def clock(request: pytest.FixtureRequest) -> trio.abc.Clock | None:
@@ -152,8 +161,12 @@ def clock(request: pytest.FixtureRequest) -> trio.abc.Clock | None:
 
 
 @pytest.fixture
-def world(clock: trio.abc.Clock | None) -> World:
-    return World(SocketNetwork(), SOON) if clock is None else World(MemoryNetwork(), 0)
+async def world(clock: trio.abc.Clock | None, nursery: trio.Nursery) -> World:
+    if clock is not None:
+        return World(MemoryNetwork(), 0)
+    world = World(SocketNetwork(), SOON)
+    nursery.start_soon(world.feel_pulse)
+    return world
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "half-close", "RST_STREAM"])
