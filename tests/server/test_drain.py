@@ -116,6 +116,17 @@ async def test_who_waits_for_none_goes_on_with_the_last(autojump_clock: trio.tes
     assert trio.current_time() == 3
 
 
+async def test_all_who_wait_are_woken(autojump_clock: trio.testing.MockClock) -> None:
+    context = Context(Limits(max_connections=1))
+    connection = Told(context)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(context.wait_for_room)
+            nursery.start_soon(context.wait_for_none)
+            await trio.sleep(1)
+            context.discard(connection)
+
+
 async def test_connection_that_is_discarded_twice_is_gone_once() -> None:
     context = Context(Limits())
     one, two = Told(context), Told(context)

@@ -171,6 +171,15 @@ def test_fault_of_the_connection_ends_it(frame: Frame | bytes) -> None:
     assert [type(frame) for frame in client.said()] == [GoAwayFrame]
 
 
+def test_trailers_that_cannot_be_decoded_end_the_connection() -> None:
+    """The table of fields is lost with them, so every later head would be misread (RFC 9113 section 4.3)."""
+    client = Played()
+    client.opens(1)
+    with pytest.raises(ProtocolError):
+        client.gets(HeadersFrame(1, b"\xff\xff\xff\xff", flags=["END_HEADERS", "END_STREAM"]))
+    assert isinstance(client.said()[-1], GoAwayFrame)
+
+
 def test_head_that_unpacks_to_more_than_the_limit_ends_the_connection() -> None:
     client = Played(Limits(max_head_size=1_000))
     with pytest.raises(ProtocolError):
@@ -262,6 +271,8 @@ def test_streams_window_is_given_back_by_the_half() -> None:
     assert client.said() == []
     client.h2.give_back(1, 1)
     assert windows(client.said()) == {1: 50_000}
+    client.h2.give_back(1, 1)
+    assert client.said() == []
     client.h2.give_back(3, 49_990)
     assert windows(client.said()) == {3: 50_000}
 
