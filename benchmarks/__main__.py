@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from benchmarks import loads, storm
+from benchmarks import floods, loads, storm
 from benchmarks.plot import bars
 from benchmarks.processes import DidNotStartError
 from benchmarks.report import put_between, report
@@ -22,6 +22,7 @@ from gateway.testing.storm import REQUESTS, SEED
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "performance.svg"
+SERVER = ROOT / "docs" / "server.md"
 
 
 def say(words: str) -> None:
@@ -55,6 +56,21 @@ def main(context: click.Context, *, quick: bool, rounds: int, write: bool) -> No
 def storm_command(*, requests: int, seed: int) -> None:
     """Cancel requests at random, and count what is lost by our transport and by httpx's."""
     click.echo(storm.run(requests=requests, seed=seed))
+
+
+@main.command("floods")
+@click.option("--write", is_flag=True, help="Put the table into docs/server.md.")
+def floods_command(*, write: bool) -> None:
+    """Flood our server, one kind after the other: its CPU time, its memory, and what a good client notices."""
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floods-")))
+        stack.callback(hold_signals)
+        signal.signal(signal.SIGTERM, leave)
+        measured = floods.run(scratch, say)
+    click.echo(measured)
+    if write:
+        SERVER.write_text(put_between(SERVER.read_text(encoding="utf-8"), measured), encoding="utf-8")
+        say(f"written: {SERVER.relative_to(ROOT)}")
 
 
 def measure(*, rounds: int, peers: bool) -> Results:
