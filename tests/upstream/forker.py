@@ -72,8 +72,16 @@ def wait(pid: int, seconds: float) -> dict[str, int | None]:
 
 
 if __name__ == "__main__":
+    servers = set()
     for line in sys.stdin:
         command = json.loads(line)
-        told = wait(**command) if "pid" in command else fork(command["config"], command["log"])
+        if "pid" in command:
+            told: dict[str, Any] = wait(**command)
+            servers -= {command["pid"]} if told["status"] is not None else set()
+        else:
+            told = fork(command["config"], command["log"])
+            servers.add(told["pid"])
         sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()
+    for pid in servers:  # whoever told us has gone without ending them
+        os.kill(pid, signal.SIGKILL)
