@@ -72,7 +72,7 @@ def wait(pid: int, seconds: float) -> dict[str, int | None]:
 
 
 if __name__ == "__main__":
-    servers = set()
+    servers: set[int] = set()
     for line in sys.stdin:
         command = json.loads(line)
         if "pid" in command:
