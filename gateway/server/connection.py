@@ -178,6 +178,10 @@ class Connection(TCPServer):
         if self.gone:
             raise ClientGone("the client has left")
 
+    def pass_turn(self) -> None:
+        """Let the next one in who waits for its turn: whoever had it and writes nothing must say so."""
+        self._writers.unpark(count=1)
+
     async def write(self, data: bytes) -> None:
         """Write all of it, in turn with other writers.
 
@@ -196,6 +200,9 @@ class Connection(TCPServer):
                 self.lose()
                 raise ClientGone("the client has left") from error
             if sent == len(data):
+                # Who writes all of it at once may have waited too, and others behind it.
+                if self._writers:
+                    self.pass_turn()
                 return
             rest = memoryview(data)[sent:]
         self._writing = True
@@ -203,7 +210,7 @@ class Connection(TCPServer):
             await self._write_patiently(rest)
         finally:
             self._writing = False
-            self._writers.unpark(count=1)
+            self.pass_turn()
 
     async def _write_patiently(self, data: bytes | memoryview) -> None:
         sock = transport.socket_of(self.stream) if self._descriptor is not None else None

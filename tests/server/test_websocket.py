@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import Connection as WSFrames
 from wsproto.events import (
@@ -319,3 +320,33 @@ async def test_app_that_reads_no_websocket_holds_up_no_other_stream(start: Start
         await client.data(stream, ws.send(BytesMessage(bytes(1000))))
     assert bytes((await client.get()).body) == b"ok"
     gc.collect()
+
+
+async def test_messages_of_many_tasks_all_go_out_when_the_client_reads_again(start: Start) -> None:
+    sent: list[int] = []
+    waiting = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "websocket"
+        await receive()
+        await send({"type": "websocket.accept"})
+
+        async def one(number: int, size: int) -> None:
+            await send({"type": "websocket.send", "bytes": b"x" * size})
+            sent.append(number)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, 0, 8_000_000)  # more than the kernel takes
+            await trio.testing.wait_all_tasks_blocked()
+            for number in range(1, 5):
+                nursery.start_soon(one, number, 1)
+            await trio.testing.wait_all_tasks_blocked()
+            waiting.set()
+
+    server = await start(app)
+    client = await server.http1()
+    await client.send(HANDSHAKE + b"\r\n")
+    await waiting.wait()
+    with trio.fail_after(5):
+        await client.rest()
+    assert sorted(sent) == [0, 1, 2, 3, 4]
