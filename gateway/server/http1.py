@@ -259,8 +259,13 @@ class Http1(H11Protocol):
     async def invite_body(self, stream: RequestStream) -> None:
         """100 Continue, when the client waits for it. Only now: before, the app could still refuse the body unread."""
         if self._continue_due and stream is self.stream:
-            self._continue_due = False
-            await self.link.write(CONTINUE)
+            await self.link.turn()
+            # Another task of the app may have begun to answer meanwhile, and it must not stand in the middle of that.
+            if self._continue_due and stream is self.stream:
+                self._continue_due = False
+                await self.link.write(CONTINUE)
+            else:
+                self.link.pass_turn()
 
     async def send_hints(self, stream: RequestStream, links: list[bytes]) -> None:
         """Not over HTTP/1.1: too many of its clients take any 1xx but 100 for the answer."""
@@ -272,6 +277,9 @@ class Http1(H11Protocol):
         if head is None or stream is not self.stream:
             raise ClientGone("the connection has moved on")
         await self.link.turn()
+        if stream is not self.stream:  # its body has turned out malformed meanwhile, and 400 is said: one answer is all
+            self.link.pass_turn()
+            raise ClientGone("the connection has moved on")
         stream.on_wire = True
         fields = plan.headers
         self._chunked = self._until_close = False

@@ -185,12 +185,12 @@ class RequestStream(HTTPStream):
     async def receive(self) -> ASGIReceiveEvent:
         """The app's ``receive``."""
         if not self._asked:
-            self._asked = True
             if not self.closed and not self.on_wire:
                 try:
                     await self.wire.invite_body(self)
                 except ClientGone:
                     self.client_left()
+            self._asked = True  # not sooner: who is cancelled before the client is asked has to ask again
         return await self.inbox.get()
 
     async def app_send(self, message: Any) -> None:
