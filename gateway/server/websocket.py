@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from gateway.server.connection import Connection
     from gateway.server.transport import Address
 
+PIECE = 4_096
+"""Bytes that are taken apart in one go: compressed ones may become a thousand times as many before anybody can look
+how long their message is."""
+
 
 def is_valid_handshake(headers: RawHeaders, http_version: str) -> bool:
     """Whether an app may accept it. What an app could trip over later is looked at now: extensions, subprotocols."""
@@ -135,6 +139,7 @@ class WebSocketStream(WSStream):
         self.link = connection
         self.on_wire = False
         self._arrived = bytearray()
+        self._all_arrived = False
         self._news = trio.lowlevel.ParkingLot()
         self._messages = Messages(connection.config.max_app_queue_size)
         self.app_put = self._messages.put
@@ -177,8 +182,12 @@ class WebSocketStream(WSStream):
             self._news.unpark_all()
 
     def data_ended(self) -> None:
-        """HTTP/2: the client's half of the stream is over."""
-        self.client_left()
+        """HTTP/2: the client's half of the stream is over. What it said before still counts, its close above all."""
+        self._all_arrived = True
+        self._news.unpark_all()
+        if self.state is not ASGIWebsocketState.CONNECTED:  # nobody takes frames apart yet
+            self.client_left()
+            self.wire.abandon(self)
 
     def client_left(self, _reason: object = None) -> None:
         """The client is gone without a word."""
@@ -199,10 +208,14 @@ class WebSocketStream(WSStream):
     async def _take_apart(self) -> None:
         while not self.closed:
             if not self._arrived:
+                if self._all_arrived:
+                    self.client_left()
+                    self.wire.finish(self)
+                    return
                 await self._news.park()
                 continue
-            data = bytes(self._arrived)
-            self._arrived.clear()
+            data = bytes(self._arrived[:PIECE])
+            del self._arrived[:PIECE]
             try:
                 self.connection.receive_data(data)
                 await self._handle_events()

@@ -1,4 +1,6 @@
 import gc
+import tracemalloc
+import zlib
 from typing import Any
 
 import pytest
@@ -350,3 +352,52 @@ async def test_messages_of_many_tasks_all_go_out_when_the_client_reads_again(sta
     with trio.fail_after(5):
         await client.rest()
     assert sorted(sent) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("path", [b"/ws", b"/ws?wait"])
+async def test_streams_that_clients_end_without_a_close_are_over(start: Start, path: bytes) -> None:
+    app = Echo()
+    client = await (await start(app, limits=Limits(max_streams=2))).http2()
+    await client.until(lambda: client.h2.remote_settings.enable_connect_protocol == 1)
+    with trio.fail_after(5):
+        for _ in range(5):  # each of them would else take a place for good
+            fields = [(n, path if n == b":path" else v) for n, v in CONNECT]
+            stream = await client.request(fields=fields, end=False)
+            if path == b"/ws":
+                await client.until(lambda: bool(client.seen[stream].headers))  # noqa: B023 -- called at once
+            await client.data(stream, b"", end=True)
+            seen = await client.answer(stream)
+            assert seen.ended == (path == b"/ws")
+            app.go_on.set()
+        assert bytes((await client.get()).body) == b"ok"
+    if path == b"/ws":
+        assert [message["code"] for message in app.received] == [1006] * 5
+
+
+async def test_close_that_ends_the_stream_at_once_keeps_its_code(start: Start) -> None:
+    app = Echo()
+    client = await (await start(app)).http2()
+    stream, ws = await open_over_http2(client)
+    await client.data(stream, ws.send(CloseConnection(3001)), end=True)
+    with trio.fail_after(5):
+        await app.over.wait()
+    assert [message["code"] for message in app.received] == [3001]
+
+
+async def test_memory_does_not_follow_what_a_client_has_compressed(start: Start) -> None:
+    size = 100_000_000
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = b"".join(deflate.compress(bytes(1_000_000)) for _ in range(size // 1_000_000))
+    bomb += deflate.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    frame = b"\xc2\xff" + len(bomb).to_bytes(8) + bytes(4) + bomb
+    server = await start(Echo(), config=quiet_config(websocket_max_message_size=1_000_000))
+    client = await server.http1()
+    await client.send(HANDSHAKE + EXTENSION + b"\r\n\r\n")
+    await client.until(b"\r\n\r\n")
+    tracemalloc.start()
+    await client.send(frame)
+    with trio.fail_after(20):
+        assert (await client.rest())[2:4] == (1009).to_bytes(2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < size / 4
