@@ -13,6 +13,9 @@ from hypercorn.typing import ASGIReceiveEvent
 
 GATHER = 65_536
 """Bytes up to which pieces are handed over as one."""
+CRUMB = 1_024
+"""Bytes below which a piece is kept with the one before. A client may send two bytes at a time, and each piece that is
+kept by itself takes fifty more."""
 
 
 def _nobody(_size: int) -> None:
@@ -38,7 +41,10 @@ class Inbox:
     def put(self, data: bytes) -> None:
         """A piece of the body has come."""
         if not self._left:
-            self._pieces.append(data)
+            if self._pieces and len(data) < CRUMB and len(self._pieces[-1]) < CRUMB:
+                self._pieces[-1] += data
+            else:
+                self._pieces.append(data)
             self.size += len(data)
             self._waiting.unpark_all()
 

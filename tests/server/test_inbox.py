@@ -1,3 +1,4 @@
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -64,3 +65,19 @@ async def test_client_that_leaves_takes_its_unread_body_along(inbox: Inbox) -> N
     inbox.put(b"late")
     assert inbox.size == 0
     assert await inbox.get() == {"type": "http.disconnect"}
+
+
+async def test_memory_does_not_follow_how_small_the_pieces_are(inbox: Inbox, taken: list[int]) -> None:
+    size = 131_072
+    tracemalloc.start()
+    for number in range(size // 2):
+        inbox.put(b"%02d" % (number % 100))
+    current, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert current < 1.5 * size
+    inbox.end()
+    body = b""
+    while len(body) < size:
+        body += (await inbox.get())["body"]  # type: ignore[typeddict-item]  # it is no disconnect
+    assert body[:6] + body[-2:] == b"00010235"
+    assert sum(taken) == size
