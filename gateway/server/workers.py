@@ -125,6 +125,8 @@ class Supervisor:
         """Processes that are not there yet."""
         self._changed = trio.lowlevel.ParkingLot()
         self._reloading = trio.Lock()
+        self._wanted = crew
+        """What the latest SIGHUP asked for."""
         self._table = open_table()
         self._shares = None if self._table is None else Shares(self._table)
 
@@ -139,8 +141,14 @@ class Supervisor:
         return True
 
     async def reload(self, crew: Crew) -> None:
-        """Replace every worker by one of ``crew``, one after the other. Stops at the first that does not get ready."""
+        """Replace every worker by one of ``crew``, one after the other. Stops at the first that does not get ready.
+
+        Of those that wait while another reload is under way only the last is done.
+        """
+        self._wanted = crew
         async with self._reloading:
+            if crew is not self._wanted:
+                return
             old_crew, self.crew = self.crew, crew
             for place in range(crew.count):
                 if self.stopping.is_set():

@@ -247,6 +247,21 @@ async def test_hangup_replaces_every_worker_and_nobody_is_refused() -> None:
         assert index == 0 or serving >= 2 or index >= 4
 
 
+async def test_storm_of_hangups_replaces_the_workers_twice_at_most() -> None:
+    async with supervised(2, version=0) as running:
+        await running.until_told("a worker is ready", 2)
+        for version in range(1, 11):
+            running.orders.append({"version": version})
+            os.kill(os.getpid(), signal.SIGHUP)
+            while running.orders:
+                await trio.lowlevel.checkpoint()
+        while (await running.ask())["version"] != 10:
+            pass
+        await running.until(lambda: running.told("all workers are replaced") and len(running.pids()) == 2)
+        assert len(running.told("a worker is ready")) <= 6
+        assert await running.stopped() == 0
+
+
 async def test_hangup_changes_the_number_of_workers() -> None:
     async with supervised(2) as running:
         await running.until_told("a worker is ready", 2)
