@@ -16,7 +16,7 @@ from typing import Any
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import AppWrapper, ConnectionState
 
 from gateway.server import proxy_protocol, transport
@@ -144,7 +144,7 @@ class Connection(TCPServer):
                     return
                 continue
             try:
-                data = await self.stream.receive_some(MAX_RECV)
+                data = await self.stream.receive_some(self.protocol.read_size)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             # What was on its way here when the connection was given up belongs to a request that is over. Read on, the

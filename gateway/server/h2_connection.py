@@ -6,6 +6,7 @@ h2 answers many a fault of a single request by closing the connection, which cos
 in front of us carries many users' requests on one connection, so one user could disturb the others.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from h2.config import H2Configuration
@@ -15,9 +16,18 @@ from h2.events import ConnectionTerminated, Event, StreamReset
 from h2.exceptions import FrameTooLargeError, InvalidBodyLengthError, ProtocolError
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamState
-from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PriorityFrame
+from hyperframe.frame import (
+    DataFrame,
+    ExtensionFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    SettingsFrame,
+)
 
-from gateway.server.limits import Limits
+from gateway.server.limits import Limits, Rate
 
 if TYPE_CHECKING:
     from h2._typing import Buffer
@@ -26,14 +36,25 @@ FRAME_HEADER = 9
 DEFAULT_WINDOW = 65_535
 """Of a connection, until it is raised by WINDOW_UPDATE (RFC 9113 section 6.9.2)."""
 CONNECTION_WINDOW = 1_048_576
+CONTROL_WINDOW = 10.0
+"""Seconds over which frames are counted that a client seldom has a reason to send. WINDOW_UPDATE is none of them: who
+reads fast sends many."""
+PRIORITIES = 10
+"""PRIORITY frames may be so many times as many: browsers of the past sent them with every request."""
 RECEIVING = frozenset([StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL])
 """Where a stream of the client's still takes its data."""
+
+
+class TooManyControlFrames(ProtocolError):
+    """The client sends frames that ask for nothing but work."""
+
+    error_code = ErrorCodes.ENHANCE_YOUR_CALM
 
 
 class StreamwiseConnection(H2Connection):
     """A server's side. Fields are not validated here: ``heads.check_http2_head`` does that, stream by stream."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, now: Callable[[], float]) -> None:
         super().__init__(
             H2Configuration(
                 client_side=False,
@@ -56,6 +77,10 @@ class StreamwiseConnection(H2Connection):
             },
         )
 
+        few, many = limits.max_control_frames, PRIORITIES * limits.max_control_frames
+        self._limits_of_control = {PingFrame: few, SettingsFrame: few, ExtensionFrame: few, PriorityFrame: many}
+        self._counts = {few: Rate(CONTROL_WINDOW), many: Rate(CONTROL_WINDOW)}
+        self._now = now
         self._taken_in = 0
         self._consumed: dict[int, int] = {}
 
@@ -114,6 +139,10 @@ class StreamwiseConnection(H2Connection):
         return events
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
+        # h2 answers or drops them one by one, at some 50 µs each: a read full of them would hold up everybody.
+        limit = self._limits_of_control.get(type(frame))
+        if limit is not None and self._counts[limit].one_more(self._now()) > limit:
+            raise TooManyControlFrames
         begins = isinstance(frame, HeadersFrame) and frame.stream_id not in self.streams
         try:
             return super()._receive_frame(frame)

@@ -68,7 +68,7 @@ class Http2(H2Protocol):
         self.link = link
         self.limits = link.limits
         self._shared = link.context
-        self.connection = StreamwiseConnection(link.limits)
+        self.connection = StreamwiseConnection(link.limits, trio.current_time)
         self._sender = FrameSender(link, self.connection)
         self._running = 0
         """Apps that have not ended, those of streams that are gone included."""

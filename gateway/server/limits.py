@@ -28,6 +28,8 @@ class Limits:
     ``response_buffer``               of answers that wait for the socket, per HTTP/2 connection; then the apps are
                                       held back
     ``max_resets``                    streams that an HTTP/2 client may reset within ten seconds (CVE-2023-44487)
+    ``max_control_frames``            PING, SETTINGS and unknown frames that it may send within ten seconds; PRIORITY
+                                      ten times as many
     ================================  =================================================================================
     """
 
@@ -46,6 +48,7 @@ class Limits:
     request_buffer: int = 131_072
     response_buffer: int = 131_072
     max_resets: int = 200
+    max_control_frames: int = 1_000
 
 
 class Rate:

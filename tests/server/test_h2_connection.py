@@ -8,6 +8,7 @@ from h2.settings import SettingCodes
 from hpack import Encoder
 from hyperframe.frame import (
     DataFrame,
+    ExtensionFrame,
     Frame,
     GoAwayFrame,
     HeadersFrame,
@@ -18,7 +19,13 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from gateway.server.h2_connection import CONNECTION_WINDOW, DEFAULT_WINDOW, StreamwiseConnection
+from gateway.server.h2_connection import (
+    CONNECTION_WINDOW,
+    CONTROL_WINDOW,
+    DEFAULT_WINDOW,
+    StreamwiseConnection,
+    TooManyControlFrames,
+)
 from gateway.server.heads import PREFACE
 from gateway.server.limits import Limits
 
@@ -31,7 +38,8 @@ class Played:
     """A server's side, and a client that is nothing but frames."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.h2 = StreamwiseConnection(limits or Limits())
+        self.now = 0.0
+        self.h2 = StreamwiseConnection(limits or Limits(), lambda: self.now)
         self.h2.initiate_connection()
         self.first_words = self.said()
         self.encoder = Encoder()
@@ -321,3 +329,31 @@ def test_stream_is_open_until_both_sides_have_ended() -> None:
     assert client.h2.is_open(1)
     client.gets(DataFrame(1, b"", flags=["END_STREAM"]))
     assert not client.h2.is_open(1)
+
+
+@pytest.mark.parametrize(
+    ("frame", "allowed"),
+    [
+        # One has come already: the SETTINGS of the preface.
+        (PingFrame(0, b"12345678"), 49),
+        (SettingsFrame(0), 49),
+        (ExtensionFrame(0xBE, 0, body=b"x"), 49),
+        (PriorityFrame(1, depends_on=0), 500),
+    ],
+    ids=["PING", "SETTINGS", "unknown", "PRIORITY"],
+)
+def test_frames_that_ask_for_nothing_but_work_are_bounded(frame: Frame, allowed: int) -> None:
+    played = Played(Limits(max_control_frames=50))
+    played.gets(*[frame] * allowed)
+    played.said()
+    with pytest.raises(TooManyControlFrames):
+        played.gets(frame)
+    (goaway,) = [said for said in played.said() if isinstance(said, GoAwayFrame)]
+    assert goaway.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+def test_frames_are_counted_anew_after_the_window() -> None:
+    played = Played(Limits(max_control_frames=50))
+    for _ in range(5):
+        played.gets(*[PingFrame(0, b"12345678")] * 49)
+        played.now += CONTROL_WINDOW

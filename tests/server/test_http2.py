@@ -421,7 +421,8 @@ async def test_client_that_asks_without_end_and_reads_nothing_is_held_back(
     autojump_clock: Any,
     frame: PingFrame | SettingsFrame,
 ) -> None:
-    client = await (await start_in_memory(ok, limits=Limits(client_timeout=5))).http2()
+    limits = Limits(client_timeout=5, max_control_frames=1_000_000)  # so that it is the room that runs out
+    client = await (await start_in_memory(ok, limits=limits)).http2()
     sent = 0
 
     async def ask_on() -> None:
@@ -437,7 +438,7 @@ async def test_client_that_asks_without_end_and_reads_nothing_is_held_back(
 
 
 async def test_client_that_was_held_back_is_served_on_when_it_reads(start_in_memory: Start) -> None:
-    client = await (await start_in_memory(ok)).http2()
+    client = await (await start_in_memory(ok, limits=Limits(max_control_frames=1_000_000))).http2()
     async with trio.open_nursery() as nursery:
 
         async def ask_on() -> None:
@@ -450,6 +451,19 @@ async def test_client_that_was_held_back_is_served_on_when_it_reads(start_in_mem
         while pongs < 30_000 * 17:
             pongs += len(await client.stream.receive_some())
     assert pongs >= 30_000 * 17
+
+
+@pytest.mark.parametrize("frame", [PingFrame(0, b"12345678"), SettingsFrame(0)], ids=["PING", "SETTINGS"])
+async def test_client_that_asks_for_nothing_but_work_is_sent_away_and_others_are_served(
+    start: Start, frame: PingFrame | SettingsFrame
+) -> None:
+    server = await start(ok)
+    client = await server.http2()
+    await client.raw(frame.serialize() * 2_000)
+    await client.until(lambda: client.goaway is not None)
+    assert client.goaway is not None
+    assert client.goaway.error_code == 11  # ENHANCE_YOUR_CALM
+    assert await server.is_alive()
 
 
 async def test_continuation_without_end_is_refused(start: Start) -> None:
