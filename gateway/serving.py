@@ -7,6 +7,7 @@ What never lives here: command line arguments, protocol, routes, addresses.
 import gc
 import os
 import pickle
+import resource
 import signal
 import socket
 import ssl
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from logging import getLogger
+from math import inf
 
 import httpx
 import trio
@@ -29,6 +31,9 @@ from gateway.monitor import Monitor
 from gateway.observe import Sink
 from gateway.sockets import BACKLOG, bind, bind_admin, inherited, named_faults
 from gateway.state import Gateway
+
+MANY_DESCRIPTORS = 65_536
+"""As many as a process takes, where it may: an idle client costs some 10 KB besides."""
 
 
 def server_config(settings: Settings) -> Config:
@@ -55,7 +60,25 @@ def server_limits(settings: Settings) -> server.Limits:
         client_timeout=settings.client_timeout,
         drain_delay=settings.drain_delay,
         drain_timeout=settings.drain_timeout,
+        max_connections=connections_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
     )
+
+
+def connections_for(descriptors: int) -> float:
+    """How many connections of clients there may be, where the process may have so many descriptors.
+
+    Half of them: else clients that only connect and say nothing would leave none for connections to backends, and the
+    requests of all others would fail.
+    """
+    return inf if descriptors == resource.RLIM_INFINITY else max(1, descriptors // 2)
+
+
+def raise_descriptors() -> None:
+    """Take more descriptors where the process may: the soft limit is low for the sake of programs that call select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MANY_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def serve(  # noqa: PLR0913 -- what differs between those who run it; all but two have a default
@@ -194,6 +217,7 @@ def run_until(
             )
 
     calm_collector()
+    raise_descriptors()
     trio.run(main)
 
 

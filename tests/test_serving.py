@@ -1,13 +1,18 @@
+import http.client
 import os
+import resource
 import signal
 import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from ipaddress import ip_network
+from math import inf
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -57,6 +62,8 @@ def test_settings_become_the_servers() -> None:
     assert config.h11_pass_raw_headers is True
     limits = serving.server_limits(settings)
     assert (limits.client_timeout, limits.drain_delay, limits.drain_timeout) == (1, 2, 3)
+    assert limits.max_connections == resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+    assert serving.connections_for(resource.RLIM_INFINITY) == inf
 
 
 async def test_address_that_cannot_be_listened_on_ends_it_before_the_app_starts() -> None:
@@ -298,3 +305,21 @@ def test_worker_whose_supervisor_is_dead_by_then_does_nothing() -> None:
     ours, theirs = socket.socketpair()
     ours.close()
     serving.work(theirs.detach())
+
+
+def test_idle_clients_leave_descriptors_for_backends_and_the_soft_limit_is_raised(tmp_path: Path) -> None:
+    command = ("sh", "-c", 'ulimit -Hn 128; ulimit -Sn 40; exec "$@"', "sh", sys.executable, "-m", "gateway", "serve")
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as backend, ExitStack() as stack:
+        Thread(target=backend.serve_forever, daemon=True).start()
+        env = {"SERVICE1_URL": f"http://127.0.0.1:{backend.server_port}"}
+        gateway = stack.enter_context(GatewayProcess(env, tmp_path, command=command))
+        gateway.until("the gateway is running")
+        client = stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE)))
+        client.connect()
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
+        client.request("GET", "/api/service1/x")
+        assert client.getresponse().status == 404
+        assert len(list(Path(f"/proc/{gateway.process.pid}/fd").iterdir())) > 64
+        backend.shutdown()
+        assert gateway.stop() == 0
