@@ -130,11 +130,18 @@ class Connection(TCPServer):
 
     async def _read_until_clock(self) -> bool:
         """Read until the client has left (false) or the clock has run out (true)."""
-        clock = self.clock
-        with clock:
-            await self._read_data()
-        self.clock = trio.CancelScope()
-        return clock.cancelled_caught and not self.gone
+        while True:
+            clock = self.clock
+            with clock:
+                await self._read_data()
+            self.clock = trio.CancelScope()
+            if self.gone or not clock.cancelled_caught:
+                return False
+            if clock.deadline <= trio.current_time():
+                return True
+            # It ran out in the same moment as that came which it waited for, and has been set anew by now: what has
+            # begun must not be cut off.
+            self.clock.deadline = clock.deadline
 
     async def _read_data(self) -> None:
         while not self.gone:

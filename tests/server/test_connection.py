@@ -166,3 +166,40 @@ async def test_one_fast_client_does_not_starve_the_rest(start: Start) -> None:
             await client.answer()
         enough.set()
     assert trio.current_time() - began < 1
+
+
+class LateStream(BrokenStream):
+    """Gives a request in the very moment in which the clock runs out that waits for it."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__(LookupError())
+        self.at = at
+        self.sent = b""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 -- trio's signature
+        if not self.at:
+            await trio.sleep_forever()
+        with trio.CancelScope(shield=True):
+            await trio.sleep_until(self.at)
+        self.at = 0.0
+        return GET
+
+    async def send_all(self, data: Any) -> None:
+        self.sent += data
+
+
+async def test_request_that_comes_as_the_clock_runs_out_is_answered(start: Start, autojump_clock: Any) -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await trio.sleep(5)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    stream = LateStream(trio.current_time() + 10)
+    listener = Broken([stream], MemoryNetwork().listen("gateway", 80))
+    await start(slow, listeners=[listener], limits=Limits(keep_alive_timeout=10))
+    await trio.sleep(16)
+    assert stream.sent.startswith(b"HTTP/1.1 200 ")
+    assert not stream.closed
+    await trio.sleep(10)
+    assert stream.closed
