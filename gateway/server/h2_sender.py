@@ -103,18 +103,38 @@ class FrameSender:
         if self._socket and not self.is_full:
             self._socket.unpark(count=1)
 
-    async def pour(self, stream_id: int, data: bytes, *, end: bool, wanted: Callable[[], bool]) -> None:
+    async def pour(
+        self,
+        stream_id: int,
+        data: bytes,
+        *,
+        end: bool,
+        wanted: Callable[[], bool],
+        torn: Callable[[], None] = lambda: None,
+    ) -> None:
         """Make frames of it as the windows and the socket allow, and return when the last is made.
 
         Raises ClientGone when the stream is closed or not ``wanted`` any more, and Stalled, which is one, when its
-        window stays shut for too long. Cancelled, what is made is made.
+        window stays shut for too long. Cancelled, what is made is made; ``torn`` is called where that is a part.
         """
+        made = 0
+
+        def note(size: int) -> None:
+            nonlocal made
+            made += size
+
         try:
-            await self._pour(stream_id, memoryview(data), end=end, wanted=wanted)
+            await self._pour(stream_id, memoryview(data), end=end, wanted=wanted, note=note)
+        except trio.Cancelled:
+            if made:
+                torn()
+            raise
         finally:
             self.pass_on()
 
-    async def _pour(self, stream_id: int, rest: memoryview, *, end: bool, wanted: Callable[[], bool]) -> None:
+    async def _pour(
+        self, stream_id: int, rest: memoryview, *, end: bool, wanted: Callable[[], bool], note: Callable[[int], None]
+    ) -> None:
         deadline: float | None = None
         turn = 0
         while rest or end:
@@ -125,6 +145,7 @@ class FrameSender:
                 return
             if size:
                 rest = rest[size:]
+                note(size)
                 turn += size
                 deadline = None
             if self.is_full or (turn >= TURN and self._socket):

@@ -329,8 +329,14 @@ class Http2(H2Protocol):
     async def send_body(self, stream: Stream, data: bytes, *, end: bool) -> None:
         """See Wire. Returns when all of it is on its way; waits while a window is shut or the socket is full."""
         stream_id = stream.stream_id
+
+        def torn() -> None:
+            # Nobody could tell where in the body it stopped; whatever the app said next would be taken for the rest.
+            stream.client_left()
+            self._drop(stream, ErrorCodes.INTERNAL_ERROR)
+
         try:
-            await self._sender.pour(stream_id, data, end=end, wanted=lambda: stream_id in self.streams)
+            await self._sender.pour(stream_id, data, end=end, wanted=lambda: stream_id in self.streams, torn=torn)
         except Stalled:
             stream.client_left(Departure.TOO_SLOW)
             self._drop(stream, ErrorCodes.CANCEL)

@@ -225,19 +225,20 @@ class RequestStream(HTTPStream):
         assert self.plan is not None  # noqa: S101 -- RESPONSE comes with a plan
         if self.plan.bodiless:
             data = b""
-        if self.left_to_send is not None:
-            self.left_to_send -= len(data)
-            if self.left_to_send < 0 or (end and self.left_to_send > 0):
-                word = "longer" if self.left_to_send < 0 else "shorter"
-                self.abandon()
-                raise ValueError(f"the body is {word} than its Content-Length")
-        if end and self._trailers:
-            self.state = ASGIHTTPState.TRAILERS
-            end = False
+        left = None if self.left_to_send is None else self.left_to_send - len(data)
+        if left is not None and (left < 0 or (end and left > 0)):
+            self.abandon()
+            raise ValueError(f"the body is {'longer' if left < 0 else 'shorter'} than its Content-Length")
+        trailers = end and self._trailers
+        end = end and not trailers
         if self.on_wire:
             await self.wire.send_body(self, data, end=end)
         else:
             await self.wire.respond(self, self.plan, data, end=end)
+        # Not sooner: of a message that is cancelled before its first byte nothing was sent.
+        self.left_to_send = left
+        if trailers:
+            self.state = ASGIHTTPState.TRAILERS
 
     def abandon(self) -> None:
         """Break off: reset or close, so that nobody takes what was sent for the whole."""
