@@ -286,6 +286,8 @@ class Connection(TCPServer):
             self.protocol.prepare_to_retire()
 
     def retire(self) -> None:
-        """See Drainable. One whose handshake is not done yet is told nothing: its protocol looks at the context."""
-        if hasattr(self, "protocol") and not self.gone:
+        """See Drainable. One whose handshake is not done yet has asked for nothing: it ends, and holds up nobody."""
+        if not hasattr(self, "protocol"):
+            self.lose()
+        elif not self.gone:
             self.protocol.retire()

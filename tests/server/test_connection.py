@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from gateway.server import Limits
+from gateway.server import Certificates, Limits
+from gateway.server.tls import TlsListener
 from gateway.testing.network import MemoryNetwork
 
 from .conftest import GET, Http1Client, Start, quiet_config
@@ -203,3 +204,21 @@ async def test_request_that_comes_as_the_clock_runs_out_is_answered(start: Start
     assert not stream.closed
     await trio.sleep(10)
     assert stream.closed
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["PROXY header", "TLS handshake"])
+async def test_client_that_never_begins_holds_up_no_drain(
+    start: Start, autojump_clock: Any, *, secure: bool, certificates: tuple[str, str, ssl.SSLContext]
+) -> None:
+    config = quiet_config(certfile=certificates[0], keyfile=certificates[1])
+    inner = MemoryNetwork()
+    listener: Any = inner.listen("gateway", 80)
+    told: dict[str, Any] = {"proxies": {"127.0.0.1"}}
+    if secure:
+        listener, told = TlsListener(listener, Certificates(config)), {}
+    server = await start(ok, listeners=[listener], config=config, **told)
+    silent = await inner.connect("gateway", 80)
+    await trio.sleep(1)
+    await server.stop()
+    assert trio.current_time() == pytest.approx(1)
+    assert await silent.receive_some() == b""
