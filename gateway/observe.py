@@ -114,9 +114,21 @@ _LEVELS = logging.getLevelNamesMapping()
 _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
+LONGEST = 450
+"""Characters of a value that a client may choose. A path of 64 KiB would stand in its line three times; and several
+processes may share a pipe only as long as no line is longer than PIPE_BUF, with every quotation mark escaped."""
+
+
 def record_to_dict(record: Record) -> dict[str, Any]:
-    """The record as it stands in a JSON line: absent what has no value, but for the routing decision."""
+    """The record as it stands in a JSON line: absent what has no value, but for the routing decision.
+
+    What the client chose is cut to LONGEST characters.
+    """
     line = record._asdict()
+    for name in ("message", "method", "path", "target_url"):
+        value = line[name]
+        if value is not None and len(value) > LONGEST:
+            line[name] = f"{value[:LONGEST]}..."
     if record.phase is None:
         del line["phase"]
     if record.error is None:

@@ -5,9 +5,10 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from select import PIPE_BUF
 from typing import Any
 
 import pytest
@@ -93,6 +94,17 @@ def test_no_value_can_end_a_line_or_move_the_cursor(value: str) -> None:
     for form in (json_line, text_line):
         line = form(record_to_dict(record(path=value, message=value)))
         assert line.isprintable()
+
+
+@pytest.mark.parametrize("form", [json_line, text_line])
+def test_line_fits_into_a_pipe_whatever_the_client_asks_for(form: Callable[[Mapping[str, Any]], str]) -> None:
+    path = "/" + '"' * 60_000
+    method = "M" * 60_000
+    long = record(method=method, path=path, message=f"GET {path} 200", target_url=f"http://backend{path}")
+    line = form(record_to_dict(long))
+    assert len(line.encode()) < PIPE_BUF
+    assert "..." in line
+    assert record_to_dict(record(path="/" + "a" * 449))["path"] == "/" + "a" * 449
 
 
 def test_text_line_is_for_people() -> None:
