@@ -9,6 +9,7 @@ What never lives here: anything another module could need; a traceback for what 
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -115,8 +116,16 @@ def routes() -> None:
 @click.option("--client", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="The client's address.")
 def explain(method: str, url: str, received: tuple[str, ...], client: str) -> None:
     """Tell which route a request takes, the exact upstream request line, headers added and dropped, and the clocks."""
+    from ipaddress import ip_address
+
     from gateway.explain import explain
 
+    if re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", method) is None:
+        raise click.BadParameter(f"{method!r} is not a method", param_hint="METHOD")
+    try:
+        ip_address(client)
+    except ValueError:
+        raise click.BadParameter(f"{client!r} is not an IP address", param_hint="--client") from None
     fields = []
     for field in received:
         name, colon, value = field.partition(":")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from gateway import headers, routing
 from gateway.config import Service, Settings
-from gateway.errors import GatewayError, NoRoute, NotImplementedMethod
+from gateway.errors import BadRequest, GatewayError, NoRoute, NotImplementedMethod
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _MADE_UP = b"(made for each request)"
@@ -45,6 +45,8 @@ def _lines(
             for each in settings.services
         )
         match = table.resolve(target)
+        if target == b"*" and method != "OPTIONS":
+            raise BadRequest("the target * is for OPTIONS alone")
         if match is None:
             yield "route     the gateway's own: it answers itself, and nothing is sent to a backend"
             return

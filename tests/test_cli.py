@@ -237,3 +237,17 @@ def test_healthcheck_with_a_faulty_port_names_it() -> None:
     result = run("healthcheck", env={"GATEWAY_PORT": "many"})
     assert result.exit_code == 1
     assert "GATEWAY_PORT: expected a port" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["G ET", "/x"], "'G ET' is not a method"),
+        (["", "/x"], "'' is not a method"),
+        (["GET", "/x", "--client", "nonsense"], "'nonsense' is not an IP address"),
+    ],
+)
+def test_explain_of_what_is_no_request_is_a_usage_error(arguments: list[str], why: str) -> None:
+    result = CliRunner().invoke(main, ["explain", *arguments])
+    assert result.exit_code == 2
+    assert why in result.output

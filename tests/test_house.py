@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import subprocess
+import sys
 import tokenize
 import tomllib
 from collections.abc import Iterator
@@ -88,6 +89,8 @@ def unknown(command: str) -> str | None:
         words = [word for word in part.split() if "=" not in word.partition("/")[0] or word.startswith("-")]
         if words[:2] == ["uv", "run"]:
             words = words[2:]
+            if words and words[0] not in ("nox", "gateway") and (Path(sys.executable).parent / words[0]).exists():
+                continue
         if not words:
             continue
         if words[0] == "nox":
@@ -108,7 +111,6 @@ EVERYDAY = {
     "docker",
     "export",
     "git",
-    "hypercorn",
     "kill",
     "pip",
     "podman",

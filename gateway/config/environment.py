@@ -99,6 +99,12 @@ def _read(environ: Mapping[str, str], dotenv: Path | None, faults: list[Fault]) 
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return init_settings, dotenv_settings
 
+    readable, malformed = _lines(dotenv)
+    if malformed:
+        # Its reader would say so on standard error, in words of its own, and go on: so it is given the rest apart.
+        faults.extend(Fault(f"{dotenv}, line {line}", "unreadable", "NAME=value") for line in malformed)
+        Variables.model_config["env_file"] = None
+        environ = {**readable, **environ}
     given = {name: text for name, text in environ.items() if not name.startswith("_")}
     try:
         merged = Variables(**given).model_extra or {}
@@ -106,6 +112,22 @@ def _read(environ: Mapping[str, str], dotenv: Path | None, faults: list[Fault]) 
         faults.append(Fault(str(dotenv), getattr(error, "strerror", "") or "not UTF-8", "a readable file in UTF-8"))
         merged = given
     return {name: text.strip() for name, text in merged.items() if text and text.strip()}
+
+
+def _lines(dotenv: Path | None) -> tuple[dict[str, str], list[int]]:
+    """What the file sets; and its lines that are neither a setting, nor a comment, nor empty, by number."""
+    from dotenv.parser import parse_stream  # noqa: PLC0415 - as for pydantic_settings, which brings it
+
+    if dotenv is None or not dotenv.is_file():
+        return {}, []
+    try:
+        with dotenv.open(encoding="utf-8") as stream:
+            bindings = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError):
+        return {}, []  # told where it is read
+    readable = {each.key: each.value for each in bindings if each.key is not None and each.value is not None}
+    faulty = [each.original for each in bindings if each.error]
+    return readable, [each.line + len(each.string) - len(each.string.lstrip("\n")) for each in faulty]
 
 
 def _parse(rows: Iterable[Variable], texts: Mapping[str, str], faults: list[Fault]) -> dict[str, Any]:
@@ -128,7 +150,7 @@ def _names(texts: Mapping[str, str], faults: list[Fault]) -> list[str]:
     if "GATEWAY_SERVICES" not in texts:
         found = sorted(_numbered(texts), key=lambda name: (int(name.removeprefix("service")), name))
         if not found:
-            faults.append(Fault("GATEWAY_SERVICES", "", "names of services, or a SERVICE1_URL: there is no service"))
+            faults.append(Fault("GATEWAY_SERVICES", "", "names of services that have a URL each, or a SERVICE1_URL"))
         return found
     names: list[str] = []
     owners: dict[str, str] = {}

@@ -140,6 +140,19 @@ def test_empty_value_counts_as_none() -> None:
     )
 
 
+def test_line_of_dotenv_that_says_nothing_is_a_fault_and_is_not_quoted(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("# sound\nSERVICE1_URL=http://a:1\n\nthe secret = = 'x\nGATEWAY_PORT=80\n")
+    with pytest.raises(ConfigError) as caught:
+        load({}, dotenv=dotenv)
+    assert f"{dotenv}, line 4: 'unreadable'; expected NAME=value" in str(caught.value)
+    assert len(caught.value.faults) == 1
+    assert "secret" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
 def test_environment_wins_over_dotenv(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_text(
@@ -198,7 +211,7 @@ def test_every_fault_is_told_at_once_in_the_order_of_the_table() -> None:
 
 
 def test_no_service_is_a_fault() -> None:
-    assert faults({}) == {"GATEWAY_SERVICES": "names of services, or a SERVICE1_URL: there is no service"}
+    assert faults({}) == {"GATEWAY_SERVICES": "names of services that have a URL each, or a SERVICE1_URL"}
 
 
 def test_misspelt_name_is_told_beside_the_fault_that_it_causes() -> None:
