@@ -10,7 +10,7 @@ passes is unambiguous, and the app gets it byte for byte.
 import re
 from typing import NamedTuple
 
-from gateway.http1 import ChunkedDecoder, Decoder, LengthDecoder, ProtocolError, RawHeaders, parse_fields
+from gateway.http1 import MAX_FIELDS, ChunkedDecoder, Decoder, LengthDecoder, ProtocolError, RawHeaders, parse_fields
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What an HTTP/2 client says first (RFC 9113 section 3.4)."""
@@ -178,6 +178,8 @@ def check_http2_head(fields: list[tuple[bytes, bytes]]) -> Http2Head:  # noqa: C
     h2 has most of these checks itself, but makes a malformed request an error of the connection, so that one bad
     request would cost all the others on it. RFC 9113 section 8.1.1 calls it an error of the stream.
     """
+    if len(fields) > MAX_FIELDS:
+        raise Refused(431, "too many fields")
     pseudo: dict[bytes, bytes] = {}
     headers: RawHeaders = [(b"host", b"")]
     host: bytes | None = None

@@ -20,6 +20,7 @@ def h2_head(*more: tuple[bytes, bytes], **pseudo: bytes | None) -> Http2Head:
 
 
 H2_REFUSED: dict[str, tuple[int, list[tuple[bytes, bytes]], dict[str, bytes | None]]] = {
+    "more fields than anybody needs": (431, [(b"x", b"y")] * 253, {}),
     # RFC 9113 section 8.2: fields
     "upper-case name": (400, [(b"X", b"y")], {}),
     "empty name": (400, [(b"", b"y")], {}),
@@ -171,3 +172,7 @@ def test_http2_head_that_is_accepted_is_sound_for_h2_and_one_request_over_http1(
     assert theirs["line"] == (head.method, head.target)
     assert theirs["fields"] == head.headers
     assert theirs["body"][2] == b""
+
+
+def test_as_many_fields_pass_as_over_http1() -> None:
+    check_http2_head([*PLAIN.items(), *[(b"x", b"y")] * 252])
