@@ -7,7 +7,8 @@
 | ``/health``, ``/livez``, ``/readyz`` | the same as on the public listener |
 
 An ASGI app of its own, without Quart: its answers are made in one step, nothing is awaited before they are whole, so a
-page can be had while all else is stuck. What is asked here is neither logged nor counted.
+page can be had while all else is stuck. What is asked here is neither logged nor counted. The routes are declared in
+``api``, with all others.
 
 What never lives here: a page that changes anything.
 """
@@ -43,11 +44,7 @@ class Admin:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._pages: dict[str, Callable[[bytes], Page]] = {
-            "/metrics": self._metrics,
-            "/debug/exchanges": self._exchanges,
-            "/health": self._health,
-            "/livez": self._livez,
-            "/readyz": self._readyz,
+            path: getattr(self, page) for path, page in api.ADMIN_ROUTES.items()
         }
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -74,7 +71,8 @@ class Admin:
         await send({"type": "http.response.start", "status": answer.status, "headers": fields})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
-    def _metrics(self, _query: bytes) -> Page:
+    def metrics(self, _query: bytes) -> Page:
+        """The figures of this process."""
         gateway = self._gateway
         now = metrics.Snapshot(
             version=__version__,
@@ -90,7 +88,8 @@ class Admin:
         )
         return Page(200, metrics.CONTENT_TYPE, gateway.metrics.render(now))
 
-    def _exchanges(self, _query: bytes) -> Page:
+    def exchanges(self, _query: bytes) -> Page:
+        """What is in flight."""
         now = trio.current_time()
         oldest_first = sorted(self._gateway.in_flight, key=lambda exchange: exchange.clock.started)
         return Page(200, JSON, json.dumps([self._facts(exchange, now) for exchange in oldest_first]) + "\n")
@@ -112,14 +111,17 @@ class Admin:
             "bytes_out": exchange.bytes_out,
         }
 
-    def _health(self, _query: bytes) -> Page:
+    def health(self, _query: bytes) -> Page:
+        """As on the public listener."""
         facts, status = api.health_now(self._gateway)
         return Page(status, JSON, json.dumps(facts) + "\n")
 
-    def _livez(self, query: bytes) -> Page:
+    def livez(self, query: bytes) -> Page:
+        """As on the public listener."""
         text, status, _ = api.livez_now(self._gateway, verbose=b"verbose" in query)
         return Page(status, TEXT, text)
 
-    def _readyz(self, query: bytes) -> Page:
+    def readyz(self, query: bytes) -> Page:
+        """As on the public listener."""
         text, status, _ = api.readyz_now(self._gateway, verbose=b"verbose" in query)
         return Page(status, TEXT, text)

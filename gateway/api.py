@@ -9,7 +9,7 @@
 | a service's prefix | the service, by way of ``forward`` |
 | anything else | 404 |
 
-The pages of the admin listener are in ``admin``.
+``ADMIN_ROUTES`` has those of the admin listener; ``admin`` answers them.
 
 The owned endpoints are ordinary Quart routes. Proxied traffic does not pass through Quart: its request and response
 objects change the case of headers, hold a body's data without backpressure and cut an answer after 60 s. So ``Entry``
@@ -48,6 +48,15 @@ from gateway.state import Gateway, Stage
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+
+ADMIN_ROUTES = {
+    "/metrics": "metrics",
+    "/debug/exchanges": "exchanges",
+    "/health": "health",
+    "/livez": "livez",
+    "/readyz": "readyz",
+}
+"""Of the admin listener: the path, and the method of ``gateway.admin.Admin`` that makes its page."""
 
 _REFUSED: dict[int, type[BadRequest] | type[RequestTimeout]] = {
     408: RequestTimeout,

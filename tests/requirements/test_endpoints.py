@@ -8,6 +8,8 @@ import pytest
 import trio
 
 import gateway as package
+from gateway import admin
+from gateway.api import ADMIN_ROUTES
 from gateway.routing import is_owned
 from gateway.testing.backend import Backend, hang, respond
 from gateway.testing.sockets import SocketNetwork
@@ -123,6 +125,15 @@ def test_routes_are_declared_in_api_and_nowhere_else() -> None:
     assert list(declaring) == ["api.py"]
     assert len(declaring["api.py"]) == 6
     assert all(is_owned(route.encode()) for route in declaring["api.py"])
+
+
+@pytest.mark.requirement("FR-013")
+def test_pages_of_the_admin_listener_are_declared_in_api_too() -> None:
+    tree = ast.parse(Path(admin.__file__).read_text(encoding="utf-8"))
+    constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    assert [value for value in constants if isinstance(value, str) and value.startswith("/")] == []
+    assert set(ADMIN_ROUTES) == {"/metrics", "/debug/exchanges", "/health", "/livez", "/readyz"}
+    assert all(callable(getattr(admin.Admin, page)) for page in ADMIN_ROUTES.values())
 
 
 @pytest.mark.parametrize(
