@@ -3,6 +3,7 @@
     python -m benchmarks            the whole run, some two and a half minutes
     python -m benchmarks --quick    one round without peers, under 40 s
     python -m benchmarks storm      requests cancelled at random, for our transport and for httpx's
+    python -m benchmarks ab --base REV      a revision and the working tree in turn: has a change made it cheaper?
     python -m benchmarks floods     clients that mean harm, and what a good one notices of them; half a minute
 
 All is measured in one run, in rounds: figures of two runs are not comparable on a machine that others use too, the

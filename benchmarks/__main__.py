@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from benchmarks import floods, loads, storm
+from benchmarks import ab, floods, loads, storm
 from benchmarks.plot import bars
 from benchmarks.processes import DidNotStartError
 from benchmarks.report import put_between, report
@@ -63,14 +63,37 @@ def storm_command(*, requests: int, seed: int) -> None:
 def floods_command(*, write: bool) -> None:
     """Flood our server, one kind after the other: its CPU time, its memory, and what a good client notices."""
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floods-")))
-        stack.callback(hold_signals)
-        signal.signal(signal.SIGTERM, leave)
-        measured = floods.run(scratch, say)
+        measured = floods.run(entered(stack), say)
     click.echo(measured)
     if write:
         SERVER.write_text(put_between(SERVER.read_text(encoding="utf-8"), measured), encoding="utf-8")
         say(f"written: {SERVER.relative_to(ROOT)}")
+
+
+@main.command("ab")
+@click.option("--base", required=True, metavar="REV", help="What git calls the state to compare with.")
+@click.option("--head", metavar="REV", help="What to compare; without it, the working tree.")
+@click.option("--work", default=["get"], multiple=True, show_default=True, type=click.Choice(list(ab.WORK)))
+@click.option("--rounds", default=8, show_default=True, type=click.IntRange(1))
+def ab_command(*, base: str, head: str | None, work: tuple[str, ...], rounds: int) -> None:
+    """Compare two states of the gateway: CPU time per request, in turn, a second each."""
+    with ExitStack() as stack:
+        scratch = entered(stack)
+        try:
+            states = [ab.check_out(base, scratch), ab.check_out(head, scratch) if head else ab.WORKING_TREE]
+            subjects = ab.both(states, Stage(stack, scratch, say))
+        except (DidNotStartError, ab.NoSuchRevisionError) as error:
+            raise click.ClickException(str(error)) from error
+        results = Runner(subjects, [ab.workload(name) for name in work], scratch, say).run(rounds)
+    click.echo(ab.comparison(results))
+
+
+def entered(stack: ExitStack) -> Path:
+    """Make a folder for the run; it and all that is started are gone when ``stack`` is closed, however it ends."""
+    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
+    stack.callback(hold_signals)
+    signal.signal(signal.SIGTERM, leave)
+    return scratch
 
 
 def measure(*, rounds: int, peers: bool) -> Results:
@@ -79,9 +102,7 @@ def measure(*, rounds: int, peers: bool) -> Results:
         if loads.installed(workload) is None:
             say(f"{workload.title}: skipped, {'h2load is' if workload.http2 else 'wrk and h2load are'} not installed")
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
-        stack.callback(hold_signals)
-        signal.signal(signal.SIGTERM, leave)
+        scratch = entered(stack)
         try:
             subjects = list(Stage(stack, scratch, say).start(peers=peers))
         except DidNotStartError as error:

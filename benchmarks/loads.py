@@ -27,8 +27,9 @@ def installed(workload: Workload) -> str | None:
     return next((name for name in wanted if shutil.which(name)), None)
 
 
-def wrk_command(workload: Workload, url: str, *, seconds: int, scratch: Path) -> list[str]:
-    """Call wrk for so many whole seconds; it knows no fractions."""
+def wrk_command(workload: Workload, url: str, *, scratch: Path) -> list[str]:
+    """Call wrk for as long as the workload takes."""
+    seconds = workload.seconds
     command = ["wrk", "--latency", "--threads=1", f"--connections={workload.connections}", f"--duration={seconds}s"]
     if workload.body:
         script = scratch / f"{workload.key}.lua"

@@ -112,7 +112,7 @@ class Runner:
         return done
 
     def _wrk(self, workload: Workload, url: str) -> Load:
-        return loads.parse_wrk(_output(loads.wrk_command(workload, url, seconds=1, scratch=self._scratch)))
+        return loads.parse_wrk(_output(loads.wrk_command(workload, url, scratch=self._scratch)))
 
     def _h2load(self, workload: Workload, url: str, requests: int) -> Load:
         log = self._scratch / "h2load.log"

@@ -43,6 +43,11 @@ class Subject:
     per_connection: float = inf
     """Requests after which it says goodbye to an HTTP/2 connection; h2load then fails those that are left."""
 
+    @property
+    def origin(self) -> str:
+        """The URL without its path."""
+        return "/".join(self.url.split("/")[:3])
+
 
 def environment(**settings: str) -> dict[str, str]:
     """The environment without whatever would configure a gateway, and with ``settings``."""
@@ -54,17 +59,17 @@ class Stage:
     """Starts subjects one by one; all of them are gone when ``stack`` is closed."""
 
     def __init__(self, stack: ExitStack, scratch: Path, say: Callable[[str], None]) -> None:
+        scratch.chmod(0o755)  # nginx as root works as nobody
         self._stack = stack
         self._scratch = scratch
         self._say = say
 
     def start(self, *, peers: bool) -> Iterator[Subject]:
         """Start all that can be started. What cannot is told; raises DidNotStartError where it is our own."""
-        self._scratch.chmod(0o755)  # nginx as root works as nobody
         backend = self.backend()
         yield backend
-        target = backend.url.removeprefix("http://").partition("/")[0]
-        yield self.gateway(f"http://{target}")
+        target = backend.origin.removeprefix("http://")
+        yield self.gateway(backend.origin)
         yield self.server()
         yield self.hypercorn()
         if not peers:
@@ -93,13 +98,13 @@ class Stage:
         session = self._run("backend", self._nginx("backend", servers), url, core=LOAD_CORE)
         return Subject("direct", "direct", session, url, f"http://127.0.0.1:{port2}{PATH}")
 
-    def gateway(self, origin: str) -> Subject:
-        """The gateway as a user starts it."""
+    def gateway(self, origin: str, *, root: Path = ROOT, key: str = "gateway", title: str = "gateway") -> Subject:
+        """The gateway as a user starts it; ``root`` is where its package is."""
         port = free_port()
         url = f"http://127.0.0.1:{port}{PROXIED}"
-        env = environment(GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=str(port), SERVICE1_URL=origin)
-        session = self._run("gateway", [sys.executable, "-m", "gateway", "serve"], url, env=env)
-        return Subject("gateway", "gateway", session, url, url, proxy=True, per_connection=HYPERCORN_LIMIT)
+        env = environment(GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=str(port), SERVICE1_URL=origin, PYTHONPATH=str(root))
+        session = self._run(key, [sys.executable, "-m", "gateway", "serve"], url, env=env)
+        return Subject(key, title, session, url, url, proxy=True, per_connection=HYPERCORN_LIMIT)
 
     def server(self) -> Subject:
         """The gateway's server with an app that does nothing."""

@@ -14,6 +14,8 @@ class Workload:
     """Concurrent requests on each connection, over HTTP/2; 0 is HTTP/1.1, one at a time."""
     body: str = ""
     """Of a POST; without one it is a GET."""
+    seconds: int = 1
+    """That each round of it takes: whole ones, wrk knows no others."""
 
     @property
     def http2(self) -> bool:
@@ -60,6 +62,8 @@ WORKLOADS = (
     Workload(key="get-1", title="GET, 1 connection", connections=1),
     Workload(key="get-32", title="GET, 32 connections", connections=32),
     Workload(key="get-100", title="GET, 100 connections", connections=100),
+    # Three seconds: a thousand connections that are opened are a good part of what one second has.
+    Workload(key="get-1000", title="GET, 1,000 connections", connections=1000, seconds=3),
     Workload(key="post-32", title="POST of 108 bytes, 32 connections", connections=32, body=ORDER),
     Workload(key="h2-80", title="GET over HTTP/2, 8 connections of 10 streams", connections=8, streams=10),
 )
