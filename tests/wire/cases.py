@@ -1,0 +1,13 @@
+"""All cases: the tables of ``cases_….py``, put together."""
+
+from dataclasses import replace
+
+from . import cases_bodies, cases_heads
+from .case import Case
+
+TABLES = (cases_heads, cases_bodies)
+
+ALL: tuple[Case, ...] = tuple(
+    replace(case, group=table.__name__.rpartition("cases_")[2]) for table in TABLES for case in table.CASES
+)
+"""Every case, table by table."""
