@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from benchmarks import ab, floods, loads, storm
+from benchmarks import instructions as counts
 from benchmarks.plot import bars
 from benchmarks.processes import DidNotStartError
 from benchmarks.report import put_between, report
@@ -75,17 +76,23 @@ def floods_command(*, write: bool) -> None:
 @click.option("--head", metavar="REV", help="What to compare; without it, the working tree.")
 @click.option("--work", default=["get"], multiple=True, show_default=True, type=click.Choice(list(ab.WORK)))
 @click.option("--rounds", default=8, show_default=True, type=click.IntRange(1))
-def ab_command(*, base: str, head: str | None, work: tuple[str, ...], rounds: int) -> None:
+@click.option("--instructions", is_flag=True, help="Count instructions, by valgrind, instead of time.")
+def ab_command(*, base: str, head: str | None, work: tuple[str, ...], rounds: int, instructions: bool) -> None:
     """Compare two states of the gateway: CPU time per request, in turn, a second each."""
+    workloads = [ab.workload(name) for name in work]
     with ExitStack() as stack:
         scratch = entered(stack)
+        stage = Stage(stack, scratch, say)
         try:
             states = [ab.check_out(base, scratch), ab.check_out(head, scratch) if head else ab.WORKING_TREE]
-            subjects = ab.both(states, Stage(stack, scratch, say))
-        except (DidNotStartError, ab.NoSuchRevisionError) as error:
+            if instructions:
+                subjects = ab.both(states, stage, under=lambda key: counts.under(scratch / key))
+                told = counts.comparison(subjects, workloads, scratch, say)
+            else:
+                told = ab.comparison(Runner(ab.both(states, stage), workloads, scratch, say).run(rounds))
+        except (DidNotStartError, ab.NoSuchRevisionError, counts.NotCountedError) as error:
             raise click.ClickException(str(error)) from error
-        results = Runner(subjects, [ab.workload(name) for name in work], scratch, say).run(rounds)
-    click.echo(ab.comparison(results))
+    click.echo(told)
 
 
 def entered(stack: ExitStack) -> Path:

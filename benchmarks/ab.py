@@ -3,6 +3,7 @@
     python -m benchmarks ab --base REV                  REV and the working tree, small GET at 32 connections
     python -m benchmarks ab --base REV --work h2        over HTTP/2
     python -m benchmarks ab --base REV --head REV       two revisions
+    python -m benchmarks ab --base REV --instructions   counted, not timed: what else goes on does not matter
 
 Both run at the same time on the same core, and are asked in turn, a second each; which one goes first changes with
 each round. So what else the machine does hits both alike, and the ratio within a round is what counts. What never
@@ -60,11 +61,14 @@ def check_out(revision: str, scratch: Path, *, repository: Path = ROOT) -> State
     return State(short, scratch / short)
 
 
-def both(states: Sequence[State], stage: Stage) -> list[Subject]:
-    """Start the backend, and the gateways of these states before it. Raises DidNotStartError."""
+def both(states: Sequence[State], stage: Stage, under: Callable[[str], Sequence[str]] | None = None) -> list[Subject]:
+    """Start the backend, and the gateways of these states before it. Raises DidNotStartError.
+
+    ``under`` gives what to put before the command of a gateway, by its key.
+    """
     origin = stage.backend().origin
     return [
-        stage.gateway(origin, root=state.root, key=key, title=state.title)
+        stage.gateway(origin, root=state.root, key=key, title=state.title, under=under(key) if under else ())
         for key, state in zip((BASE, HEAD), states, strict=True)
     ]
 

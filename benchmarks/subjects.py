@@ -12,7 +12,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import inf
@@ -98,12 +98,20 @@ class Stage:
         session = self._run("backend", self._nginx("backend", servers), url, core=LOAD_CORE)
         return Subject("direct", "direct", session, url, f"http://127.0.0.1:{port2}{PATH}")
 
-    def gateway(self, origin: str, *, root: Path = ROOT, key: str = "gateway", title: str = "gateway") -> Subject:
-        """The gateway as a user starts it; ``root`` is where its package is."""
+    def gateway(
+        self,
+        origin: str,
+        *,
+        root: Path = ROOT,
+        key: str = "gateway",
+        title: str = "gateway",
+        under: Sequence[str] = (),
+    ) -> Subject:
+        """The gateway as a user starts it; ``root`` is where its package is, ``under`` words to put before its own."""
         port = free_port()
         url = f"http://127.0.0.1:{port}{PROXIED}"
         env = environment(GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=str(port), SERVICE1_URL=origin, PYTHONPATH=str(root))
-        session = self._run(key, [sys.executable, "-m", "gateway", "serve"], url, env=env)
+        session = self._run(key, [*under, sys.executable, "-m", "gateway", "serve"], url, env=env)
         return Subject(key, title, session, url, url, proxy=True, per_connection=HYPERCORN_LIMIT)
 
     def server(self) -> Subject:
