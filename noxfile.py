@@ -64,6 +64,7 @@ def containers(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure the gateway beside its backend, stock Hypercorn and peers; see python -m benchmarks --help."""
+    session.run("uv", "sync", "--quiet", "--inexact", "--group", "bench", external=True)
     run(session, "python", "-m", "benchmarks", *session.posargs)
 
 
