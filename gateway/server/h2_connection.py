@@ -16,8 +16,6 @@ from h2.events import ConnectionTerminated, Event, StreamReset
 from h2.exceptions import FrameTooLargeError, InvalidBodyLengthError, ProtocolError
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamState
-from hpack import Encoder
-from hpack.table import HeaderTable
 from hyperframe.frame import (
     DataFrame,
     ExtensionFrame,
@@ -29,6 +27,7 @@ from hyperframe.frame import (
     SettingsFrame,
 )
 
+from gateway.server.h2_fields import FieldDecoder, FieldEncoder
 from gateway.server.limits import Limits, Rate
 
 if TYPE_CHECKING:
@@ -53,27 +52,6 @@ class TooManyControlFrames(ProtocolError):
     error_code = ErrorCodes.ENHANCE_YOUR_CALM
 
 
-class FrugalEncoder(Encoder):
-    """hpack's, with a table of our own choice: what the client allows is a bound, not an order (RFC 7541 section 4.2).
-
-    It looks through the whole table for each field, and a client may allow four gigabytes.
-    """
-
-    @property
-    def header_table_size(self) -> int:
-        """Bytes of the table of fields that both sides remember."""
-        return self.header_table.maxsize
-
-    @header_table_size.setter
-    def header_table_size(self, value: int) -> None:
-        value = min(value, HeaderTable.DEFAULT_SIZE)
-        self.header_table.maxsize = value
-        if self.header_table.resized:
-            # However often it has changed since the last head: the smallest is to be told, and the last.
-            smallest = min([value, *self.table_size_changes])
-            self.table_size_changes = [value] if smallest == value else [smallest, value]
-
-
 class StreamwiseConnection(H2Connection):
     """A server's side. Fields are not validated here: ``heads.check_http2_head`` does that, stream by stream."""
 
@@ -88,7 +66,8 @@ class StreamwiseConnection(H2Connection):
                 normalize_outbound_headers=False,
             )
         )
-        self.encoder = FrugalEncoder()
+        self.encoder = FieldEncoder()  # type: ignore[assignment]  # which has all that h2 asks of hpack's
+        self.decoder = FieldDecoder()
         self.max_streams = limits.max_streams
         self.decoder.max_header_list_size = limits.max_head_size
         self.local_settings = Settings(

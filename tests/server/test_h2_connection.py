@@ -5,7 +5,7 @@ from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, Event, RequestReceived, StreamReset
 from h2.exceptions import FrameTooLargeError, ProtocolError
 from h2.settings import SettingCodes
-from hpack import Decoder, Encoder
+from hpack import Encoder
 from hyperframe.frame import (
     DataFrame,
     Frame,
@@ -356,26 +356,3 @@ def test_frames_are_counted_anew_after_the_window() -> None:
     for _ in range(5):
         played.gets(*[PingFrame(0, b"12345678")] * 49)
         played.now += CONTROL_WINDOW
-
-
-def test_table_of_fields_is_as_large_as_we_like() -> None:
-    played = Played()
-    played.gets(SettingsFrame(0, settings={SettingCodes.HEADER_TABLE_SIZE: 2**32 - 1}))
-    for number in range(1000):
-        played.h2.encoder.encode([(b"x-%d" % number, b"y" * 100)])
-    assert len(played.h2.encoder.header_table.dynamic_entries) < 40
-
-
-@pytest.mark.parametrize(
-    ("sizes", "told"),
-    [([0, 100] * 200, [0, 100]), ([100, 0], [0]), ([100, 2**20], [100, 4096]), ([2**20], []), ([4096], [])],
-)
-def test_sizes_of_the_table_are_told_in_short(sizes: list[int], told: list[int]) -> None:
-    played = Played()
-    for size in sizes:
-        played.gets(SettingsFrame(0, settings={SettingCodes.HEADER_TABLE_SIZE: size}))
-    assert played.h2.encoder.table_size_changes == told
-    fields = [(b":status", b"200"), (b"x", b"y")]
-    decoder = Decoder()
-    assert [tuple(field) for field in decoder.decode(played.h2.encoder.encode(fields), raw=True)] == fields
-    assert decoder.header_table_size == played.h2.encoder.header_table_size
