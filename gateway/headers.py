@@ -21,8 +21,7 @@ dict of lower-cased names, loses the order, the duplicates and the spelling in o
 A name that some servers would take for one in the table (``X_Forwarded_For``: CGI, WSGI and their kin turn both
 spellings into one variable) is dropped on its way to the backend, a trusted proxy's too.
 
-Where ``te: trailers`` goes out, whoever writes HTTP/1.1 adds ``Connection: TE`` (RFC 9110 section 10.1.4): the
-``Connection`` field is made afresh on every connection, and HTTP/2 has none.
+Where ``te: trailers`` goes out, ``Connection: TE`` goes with it (RFC 9110 section 10.1.4): backends speak HTTP/1.1.
 
 What never lives here: the status line, the framing of bodies, anything that waits.
 """
@@ -217,7 +216,7 @@ def request_headers(  # noqa: PLR0913 -- one call per request, all by name
     kept.append((b"via", _via(inbound.http_version)))
     kept.append((b"x-request-id", request_id))
     if b"te" in seen and b"trailers" in _tokens(seen[b"te"]):
-        kept.append((b"te", b"trailers"))
+        kept += [(b"te", b"trailers"), (b"connection", b"TE")]
     return kept
 
 

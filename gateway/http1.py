@@ -67,6 +67,11 @@ class ResponseHead(NamedTuple):
     body: "Decoder"
     """Framed by RFC 9112 section 6.3."""
 
+    @property
+    def http_version(self) -> str:
+        """As a scope of ASGI has it: ``1.0``, ``1.1``."""
+        return f"1.{self.minor_version}"
+
 
 def find_head_end(buffer: bytes | bytearray, searched: int = 0) -> int:
     """Where the head at the start of ``buffer`` ends (behind its empty line), or -1 when that has not come yet.

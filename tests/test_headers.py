@@ -27,7 +27,7 @@ STRANGER = Inbound("203.0.113.9", "http", "1.1")
 PROXY = Inbound("10.0.0.1", "https", "1.1")
 TRUSTED = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
-ADDED = (b"x-forwarded-", b"forwarded", b"via", b"x-request-id", b"te")
+ADDED = (b"x-forwarded-", b"forwarded", b"via", b"x-request-id", b"te", b"connection")
 
 
 def to_backend(
@@ -178,7 +178,9 @@ def test_connection_cannot_take_away_the_length_of_a_response() -> None:
 )
 def test_of_te_only_trailers_goes_on(sent: list[bytes], expected: list[bytes]) -> None:
     fields = [(b"TE", value) for value in sent]
-    assert values(to_backend([HOST, (b"Connection", b"TE"), *fields]), b"te") == expected
+    told = to_backend([HOST, (b"Connection", b"TE"), *fields])
+    assert values(told, b"te") == expected
+    assert values(told, b"connection") == ([b"TE"] if expected else [])  # RFC 9110 section 10.1.4
     assert values(to_client(fields), b"te") == []
 
 

@@ -10,7 +10,7 @@ from gateway import headers
 from gateway.clocks import ExchangeClock, Limits
 from gateway.config import Service
 from gateway.errors import GatewayError
-from gateway.transport import BackendTransport
+from gateway.forward.carriers import Carrier, carrier_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -53,19 +53,8 @@ class Upstream:
     trusted: headers.TrustedProxies
     date: Callable[[float], bytes]
     """The value of Date at a time of trio's clock."""
-    url: httpx.URL = field(init=False)
+    carry: Carrier = field(init=False)
+    """Takes a request there."""
 
     def __post_init__(self) -> None:
-        self.url = httpx.URL(self.service.origin)
-
-    def url_of(self, target: bytes) -> httpx.URL:
-        """The URL of a request. Our own transport needs the origin alone, for the target goes apart, in exact bytes.
-
-        Another one, a mock in a test say, looks at the path; it is shown one where the bytes make one.
-        """
-        if isinstance(self.transport, BackendTransport):
-            return self.url
-        try:
-            return self.url.copy_with(raw_path=target)
-        except httpx.InvalidURL:
-            return self.url
+        self.carry = carrier_of(self.transport, self.service.origin)

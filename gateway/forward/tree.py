@@ -8,10 +8,11 @@ import trio
 from gateway import headers
 from gateway.errors import BadRequest, BadResponse, ClientGone, GatewayError, PayloadTooLarge, Phase, RequestTimeout
 from gateway.forward.body import ClientBody
+from gateway.forward.carriers import Answer
 from gateway.forward.exchange import Exchange, Message, Upstream
 from gateway.forward.translation import first, translate
 from gateway.http1 import RawHeaders
-from gateway.transport import AnswerStream, Hooks
+from gateway.transport import Hooks, Request
 
 CONTINUE_SECONDS = 1.0
 """Seconds to wait for a backend's 100 Continue before the body is sent without it (RFC 9110 section 10.1.1)."""
@@ -101,7 +102,8 @@ class Tree:
         now = trio.current_time()
         self._be_in_time(now)
         self.exchange.clock.enter(phase, now)
-        self._follow_clock()
+        if phase is not Phase.BODY:  # which begins with a wait for the client: to move the clock once is enough
+            self._follow_clock()
 
     def _be_in_time(self, now: float) -> None:
         """End the tree where what was waited for came in the turn of its deadline, or later: the deadline has won."""
@@ -153,72 +155,70 @@ class Tree:
             await self._carry(body, outgoing, target)
             nursery.cancel_scope.cancel()
 
-    async def _carry(self, body: "ClientBody", outgoing: RawHeaders, target: bytes) -> None:
-        exchange, upstream = self.exchange, self.upstream
-        request = httpx.Request(
-            "",
-            upstream.url_of(target),
-            headers=outgoing,
-            stream=httpx.ByteStream(body.first) if body.is_small else body,
-            extensions={"target": target, "gateway": Hooks(self._nursery, self._enter, self._informational)},
+    async def _carry(self, body: ClientBody, outgoing: RawHeaders, target: bytes) -> None:
+        request = Request(
+            self.exchange.scope["method"].encode("latin-1"),
+            target,
+            outgoing,
+            body.first if body.is_small else body,
+            body.length,
         )
-        request.method = exchange.scope["method"]  # its constructor would change the case
-        response = await upstream.transport.handle_async_request(request)  # 3
-        stream = response.stream
+        hooks = Hooks(self._nursery, self._enter, self._informational)
+        answer = await self.upstream.carry(request, hooks)  # 3
         try:
-            await self._answer(response)
+            await self._answer(answer)
         finally:
-            # Ours never waits. Another transport's may, so it gets the scope as it is: cancelled, it closes at once.
-            await stream.aclose()  # type: ignore[union-attr] # an asynchronous transport's stream is asynchronous
+            await answer.aclose()
 
-    async def _answer(self, response: httpx.Response) -> None:
-        exchange = self.exchange
-        stream = response.stream
+    async def _answer(self, answer: Answer) -> None:
+        exchange, head = self.exchange, answer.head
         self._enter(Phase.BODY)  # 4
         if self._may_upload is not None:
             self._uninvited = not self._may_upload.is_set()
             self._may_upload.set()
-        version = response.extensions.get("http_version", b"HTTP/1.1")
         outgoing = headers.response_headers(
-            response.headers.raw,
-            http_version=version.removeprefix(b"HTTP/").decode("ascii"),
+            head.headers,
+            http_version=head.http_version,
             request_id=exchange.request_id,
             date=self.upstream.date(trio.current_time()),
         )
-        trailers = "http.response.trailers" in self._extensions and "trailer" in response.headers
         # What came along with the head is looked at first: nonsense in it can still be answered with a 502.
-        piece = stream.take_buffered() if isinstance(stream, AnswerStream) else b""
-        ended = getattr(stream, "at_end", False)
-        start = {"type": "http.response.start", "status": response.status_code, "headers": outgoing}
+        piece = answer.take_buffered()
+        ended = answer.at_end
+        start: Message = {"type": "http.response.start", "status": head.status, "headers": outgoing}
+        trailers = "http.response.trailers" in self._extensions and any(
+            name.lower() == b"trailer" for name, _ in head.headers
+        )
         if trailers:
             start["trailers"] = True
         await trio.lowlevel.checkpoint_if_cancelled()  # one that is ended by now can still be told why
-        exchange.status = response.status_code
+        exchange.status = head.status
         # A server holds the head back until a body message comes, so an empty one goes where there is nothing yet.
-        await self._send(start)
-        await self._send_body(piece, more_body=not ended)
-        async for piece in stream:  # type: ignore[union-attr] # as above
-            ended = getattr(stream, "at_end", False)
-            await self._send_body(piece, more_body=not ended)
-        if not ended:  # 5
-            await self._send_body(b"", more_body=False)
+        await self._pass_on(piece, start, more_body=not ended)
+        if not ended:
+            async for piece in answer:
+                ended = answer.at_end
+                await self._pass_on(piece, more_body=not ended)
+            if not ended:  # 5
+                await self._pass_on(b"", more_body=False)
         if trailers:
-            fields = headers.trailer_fields(getattr(stream, "trailers", ()), BadResponse)
+            fields = headers.trailer_fields(answer.trailers, BadResponse)
             await self._send({"type": "http.response.trailers", "headers": fields})
         exchange.complete = True
 
-    async def _send_body(self, piece: bytes, *, more_body: bool) -> None:
+    async def _pass_on(self, piece: bytes, *before: Message, more_body: bool) -> None:
         self._last_said = not more_body
-        await self._send({"type": "http.response.body", "body": piece, "more_body": more_body})
+        await self._send(*before, {"type": "http.response.body", "body": piece, "more_body": more_body})
         self.exchange.bytes_out += len(piece)
         if more_body:
             self._tell(self.exchange.clock.client_was_written)
 
-    async def _send(self, message: Message) -> None:
-        """Hand a message to the server, on the client's clock, which runs until a body message has been taken."""
+    async def _send(self, *messages: Message) -> None:
+        """Hand messages to the server, on the client's clock, which runs until a body message has been taken."""
         self._tell(self.exchange.clock.write_client)
         try:
-            await self.exchange.send(message)
+            for message in messages:
+                await self.exchange.send(message)
         except OSError as error:  # what an ASGI server may raise once the client is gone
             raise ClientGone("the client left before the answer was complete") from error
 

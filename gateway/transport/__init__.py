@@ -4,7 +4,7 @@ The only door to trio's streams towards backends, and to httpx's transport inter
 waits owns the clock, so a caller puts a cancel scope round what it calls, and cancellation closes the connection.
 """
 
-from gateway.transport.backend import AnswerStream, BackendTransport, open_tcp
-from gateway.transport.connection import Hooks
+from gateway.transport.backend import Answer, BackendTransport, open_tcp
+from gateway.transport.connection import Hooks, Request
 
-__all__ = ["AnswerStream", "BackendTransport", "Hooks", "open_tcp"]
+__all__ = ["Answer", "BackendTransport", "Hooks", "Request", "open_tcp"]

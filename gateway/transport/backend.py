@@ -13,7 +13,7 @@ from typing import Self
 import httpx
 import trio
 
-from gateway.http1 import RawHeaders
+from gateway.http1 import RawHeaders, ResponseHead
 from gateway.transport.connection import Connection, Hooks, Request
 from gateway.transport.pool import Pool
 from gateway.transport.streams import Stream, start_tls
@@ -72,20 +72,30 @@ class BackendTransport(httpx.AsyncBaseTransport):
         Raises httpx.ConnectError, WriteError, ReadError, RemoteProtocolError, LocalProtocolError or
         UnsupportedProtocol. Cancelled, the connection is closed. The answer's stream must be read to its end or closed.
         """
+        url = request.url
         hooks = request.extensions.get("gateway") or Hooks()
-        pool = self._pool_of(request.url)
-        outgoing = frame(request)
+        answer = await self.send(self.pool(url.scheme, url.host, url.port), frame(request), hooks)
+        head = answer.head
+        return httpx.Response(
+            head.status,
+            headers=head.headers,
+            stream=answer,
+            extensions={"http_version": b"HTTP/1.%d" % head.minor_version, "reason_phrase": head.reason},
+        )
+
+    async def send(self, pool: Pool, request: Request, hooks: Hooks) -> "Answer":
+        """What ``handle_async_request`` does, without httpx's objects: they cost more than all that is done here."""
         fresh = False
         while True:
             connection = await pool.lease(hooks, fresh=fresh)
             reused = connection.exchanges > 0
             try:
-                head = await connection.exchange(outgoing, hooks)
+                head = await connection.exchange(request, hooks)
             except (httpx.ReadError, httpx.WriteError):
                 stale = reused and not connection.answering and not fresh
                 connection.abort()
                 pool.give_back(connection)
-                if not (stale and (connection.untouched or _may_be_repeated(outgoing))):
+                if not (stale and (connection.untouched or _may_be_repeated(request))):
                     raise
                 fresh = True
             except BaseException:
@@ -93,12 +103,7 @@ class BackendTransport(httpx.AsyncBaseTransport):
                 pool.give_back(connection)
                 raise
             else:
-                return httpx.Response(
-                    head.status,
-                    headers=head.headers,
-                    stream=AnswerStream(connection, pool),
-                    extensions={"http_version": b"HTTP/1.%d" % head.minor_version, "reason_phrase": head.reason},
-                )
+                return Answer(head, connection, pool)
 
     async def watch_idle(self) -> None:
         """Look after idle connections until cancelled, so that one closed by its backend does not linger half closed.
@@ -120,11 +125,11 @@ class BackendTransport(httpx.AsyncBaseTransport):
             pool.close()
         await trio.lowlevel.checkpoint()
 
-    def _pool_of(self, url: httpx.URL) -> Pool:
-        scheme, host = url.scheme, url.host
+    def pool(self, scheme: str, host: str, port: int | None) -> Pool:
+        """The connections to an origin. Raises httpx.UnsupportedProtocol."""
         if scheme not in DEFAULT_PORTS:
             raise httpx.UnsupportedProtocol(f"the URL's scheme is {scheme!r}, not http or https")
-        port = url.port or DEFAULT_PORTS[scheme]
+        port = port or DEFAULT_PORTS[scheme]
         key = (scheme, host, port)
         pool = self._pools.get(key)
         if pool is None:
@@ -152,13 +157,14 @@ class BackendTransport(httpx.AsyncBaseTransport):
         return Connection(stream)
 
 
-class AnswerStream(httpx.AsyncByteStream):
-    """The body of one answer, off the wire as it comes. Its end, or closing it, ends the lease of the connection.
+class Answer(httpx.AsyncByteStream):
+    """One answer: its head, and its body off the wire as it comes. The end of it, or ``aclose``, ends the lease.
 
     A class and not a generator: an abandoned generator is finished whenever the interpreter gets to it.
     """
 
-    def __init__(self, connection: Connection, pool: Pool) -> None:
+    def __init__(self, head: ResponseHead, connection: Connection, pool: Pool) -> None:
+        self.head = head
         self._connection: Connection | None = connection
         self._pool = pool
         self.at_end = False
@@ -222,7 +228,7 @@ def frame(request: httpx.Request) -> Request:  # noqa: C901 -- one pass over the
     headers: RawHeaders = request.headers.raw
     length: int | None = 0
     keep_alive = True
-    has_host = has_te = False
+    has_host = names_te = has_te = False
     for name, value in headers:
         match name.lower():
             case b"host":
@@ -235,11 +241,12 @@ def frame(request: httpx.Request) -> Request:  # noqa: C901 -- one pass over the
                 length = None
             case b"connection":
                 keep_alive = b"close" not in value.lower()
+                names_te = value.lower() == b"te"
             case b"te":
                 has_te = True
     if not has_host:
         headers = [(b"Host", request.url.netloc), *headers]
-    if has_te:
+    if has_te and not names_te:
         headers = [*headers, (b"Connection", b"TE")]  # RFC 9110 section 10.1.4
     stream = request.stream
     body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else stream

@@ -62,7 +62,7 @@ class Hooks:
 
 @dataclass(slots=True)
 class Request:
-    """A request with its framing decided."""
+    """A request with its framing decided: ``headers`` have its fields, and ``Connection`` where one is to go out."""
 
     method: bytes
     target: bytes
@@ -70,7 +70,7 @@ class Request:
     body: bytes | AsyncIterable[bytes]
     length: int | None
     """Bytes of the body, or None where it goes out in chunks."""
-    keep_alive: bool
+    keep_alive: bool = True
 
 
 class Connection:
