@@ -30,6 +30,7 @@ TEXT = rb"[\t\x20-\x7e\x80-\xff]*+"
 _FIELDS = re.compile(rb"(?:%s:%s\r\n)*+" % (TOKEN, TEXT))
 _FIELD = re.compile(rb"([^:\r\n]++):[\t ]*+([^\r\n]*+)\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (%s))?\r\n" % TEXT)
+_VERSION = b"HTTP/1."
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
 
@@ -88,6 +89,14 @@ def find_head_end(buffer: bytes | bytearray, searched: int = 0) -> int:
     if end > MAX_HEAD_SIZE or (end < 0 and len(buffer) > MAX_HEAD_SIZE):
         raise ProtocolError(f"the head is larger than {MAX_HEAD_SIZE} bytes")
     return end
+
+
+def may_become_response(start: bytes | bytearray) -> bool:
+    """Whether a response's head can begin with ``start``, which may be nothing yet.
+
+    What speaks first, a mail server say, or speaks another protocol, need not be waited for until a clock runs out.
+    """
+    return start[: len(_VERSION)] == _VERSION[: len(start)]
 
 
 def parse_fields(block: bytes, start: int = 0) -> RawHeaders:

@@ -23,6 +23,7 @@ from gateway.http1 import (
     Truncated,
     encode_chunk,
     find_head_end,
+    may_become_response,
     parse_response_head,
     serialize_request_head,
 )
@@ -191,6 +192,19 @@ def test_bare_line_feed_is_refused_before_more_has_come(cut: int) -> None:
     else:
         with pytest.raises(ProtocolError, match="bare LF"):
             find_head_end(head[:cut])
+
+
+@pytest.mark.parametrize("start", [b"", b"H", b"HTTP/1", b"HTTP/1.", b"HTTP/1.1 2"])
+def test_start_of_a_status_line_may_become_a_response(start: bytes) -> None:
+    assert may_become_response(start)
+    assert may_become_response(bytearray(start))
+
+
+@pytest.mark.parametrize(
+    "start", [b"2", b"220 mail.example\r\n", b"HTTP/2", b"http/1.1 200 OK", b"\r\n", b"HTTQ", b"\0"]
+)
+def test_start_of_anything_else_may_not(start: bytes) -> None:
+    assert not may_become_response(start)
 
 
 def test_line_end_cut_in_two_is_not_taken_for_a_bare_line_feed() -> None:

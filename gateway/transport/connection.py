@@ -24,16 +24,17 @@ from gateway.http1 import (
     Truncated,
     encode_chunk,
     find_head_end,
+    may_become_response,
     parse_response_head,
     serialize_request_head,
 )
 from gateway.transport.streams import (
     NothingSent,
+    PlainStream,
     Stream,
     abort,
     is_readable,
     receive_some,
-    send_all,
     tells_of_reset,
 )
 
@@ -77,7 +78,7 @@ class Connection:
     """See the module's docstring. Made by a pool, of an open stream."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+        self._stream = PlainStream(stream) if isinstance(stream, trio.SocketStream) else stream
         self._buffer = bytearray()
         self._head: ResponseHead | None = None
         self._request_sent = False
@@ -204,14 +205,14 @@ class Connection:
                 if not piece:
                     continue
                 if left is None:
-                    await send_all(self._stream, encode_chunk(piece))
+                    await self._stream.send_all(encode_chunk(piece))
                     continue
                 left -= len(piece)
                 if left < 0:
                     break
-                await send_all(self._stream, piece)
+                await self._stream.send_all(piece)
             if left is None:
-                await send_all(self._stream, LAST_CHUNK)
+                await self._stream.send_all(LAST_CHUNK)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._write_failed(error)
             return
@@ -227,7 +228,7 @@ class Connection:
     async def _write_first(self, data: bytes) -> bool:
         """Write what no byte of the request has gone before. Gives whether that went well."""
         try:
-            await send_all(self._stream, data)
+            await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.untouched = isinstance(error, NothingSent)
             self._write_failed(error)
@@ -243,6 +244,8 @@ class Connection:
             try:
                 end = find_head_end(self._buffer, searched)
                 if end < 0:
+                    if not may_become_response(self._buffer):
+                        raise httpx.RemoteProtocolError("the backend's answer does not begin as HTTP/1 does")
                     searched = len(self._buffer)
                     data = await self._receive(patiently=True)
                     if not data:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from gateway.errors import Phase
 from gateway.http1 import RawHeaders
@@ -219,6 +220,21 @@ def sends(
 
 
 RESET = "reset"
+
+
+@pytest.mark.parametrize("greeting", [b"220 mail.example ESMTP\r\n", bytes(9), b"\x15\x03\x01\x00\x02\x02\x28"])
+async def test_backend_that_speaks_another_protocol_is_not_waited_for(
+    network: MemoryNetwork, greeting: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def script(conn: BackendEnd) -> None:
+        await conn.send(greeting)
+        await conn.wait_closed()
+
+    async with Backend(network, "backend", 80, script):
+        connection = await connect(network)
+        with trio.fail_after(1), pytest.raises(httpx.RemoteProtocolError, match="does not begin as HTTP/1"):
+            await connection.exchange(request(), Hooks())
+        connection.abort()
 
 
 @pytest.mark.parametrize(
