@@ -28,13 +28,20 @@ TAIL = 2.0
 """Seconds that the backend's script may still take once the client's is over."""
 
 
-async def run_case(
-    case: Case, connect: Connect, backend: Backend, protocol: str, *, patience: float = PATIENCE
+async def run_case(  # noqa: PLR0913 - a proxy, a backend, a case, and how long to wait
+    case: Case,
+    connect: Connect,
+    backend: Backend,
+    protocol: str,
+    *,
+    patience: float = PATIENCE,
+    control: Connect | None = None,
 ) -> Verdict:
     """Play ``case`` with a client that speaks ``protocol`` (``1.1`` or ``2``, by prior knowledge).
 
     ``backend`` must be running (``running_backend``), and the proxy have been told of its listener's address.
     Waits for whoever does not come no longer than ``patience``; never raises for what a proxy does.
+    ``control`` opens a connection that takes HTTP/1.1, where ``connect`` opens one that takes HTTP/2 alone.
     """
     play = Play(protocol)
     faults = play.faults
@@ -57,7 +64,7 @@ async def run_case(
     backend.end()
     faults += [fault for check in case.requirements for fault in check(play)]
     if case.control:
-        faults += await _control(connect, patience)
+        faults += await _control(control or connect, patience)
     return Verdict(case, protocol, faults, play)
 
 
