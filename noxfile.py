@@ -83,6 +83,13 @@ def rolling(session: nox.Session) -> None:
 
 
 @nox.session
+def peers(session: nox.Session) -> None:
+    """Play the cases of tests/wire before nginx, HAProxy, Caddy, Envoy and the gateway; write docs/peers.md."""
+    session.run("uv", "sync", "--quiet", "--inexact", "--group", "peers", external=True)
+    run(session, "python", "-m", "fixtures.peers", *(session.posargs or ["--write"]))
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Resolve afresh and write every pin anew: pyproject.toml, requirements.lock, containers/*.txt."""
     run(session, "python", ".ci/pins.py", "renew")

@@ -28,7 +28,7 @@ TAIL = 2.0
 """Seconds that the backend's script may still take once the client's is over."""
 
 
-async def run_case(  # noqa: PLR0913 - a proxy, a backend, a case, and how long to wait
+async def run_case(
     case: Case,
     connect: Connect,
     backend: Backend,
