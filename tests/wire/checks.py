@@ -173,7 +173,7 @@ def sane_answer(who: str, got: Got) -> Iterator[str]:
 
 def _no_hop_by_hop(who: str, message: Seen | Got) -> Iterator[str]:
     # Its own Connection, framing, and TE on its own connection a proxy may say; the others belong to somebody else.
-    for name in (b"proxy-connection", b"proxy-authorization", b"http2-settings"):
+    for name in (b"proxy-connection", b"http2-settings"):
         if message.all(name):
             yield f"{who}: {name.decode()} crossed (RFC 9110 section 7.6.1)"
 
@@ -246,3 +246,39 @@ class Requests:
         if len(play.seen) != self.count:
             told = [f"{seen.method!r} {seen.target!r}" for seen in play.seen]
             yield f"the backend saw {len(play.seen)} requests, not {self.count}: {', '.join(told)}"
+
+
+@dataclass(frozen=True)
+class ViaAppended:
+    """Via has what was in it, and an element of the proxy's behind; in an answer that is left to the proxy."""
+
+    before: tuple[bytes, ...] = ()
+    in_answer: bool = False
+
+    def __call__(self, play: Play) -> Iterator[str]:
+        """See Check."""
+        messages: Sequence[Seen | Got] = play.answers if self.in_answer else play.seen
+        told = [
+            element.strip()
+            for message in messages[:1]
+            for value in message.all(b"via")
+            for element in value.split(b",")
+        ]
+        count = len(self.before)
+        if tuple(told[:count]) != self.before or (
+            len(told) != count + 1 and not (self.in_answer and len(told) == count)
+        ):
+            yield f"Via is {told}, behind {list(self.before)}"
+
+
+@dataclass(frozen=True)
+class ForwardedFor:
+    """The last element of X-Forwarded-For is the client's address."""
+
+    address: bytes = b"127.0.0.1"
+
+    def __call__(self, play: Play) -> Iterator[str]:
+        """See Check."""
+        told = [value for seen in play.seen[:1] for value in seen.all(b"x-forwarded-for")]
+        if not told or told[-1].rpartition(b",")[2].strip() != self.address:
+            yield f"X-Forwarded-For is {told}, for a client at {self.address.decode()}"
