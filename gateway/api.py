@@ -17,7 +17,7 @@ stands before Quart's ASGI app and forks on the raw request target.
 """
 
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Protocol
@@ -57,6 +57,10 @@ ADMIN_ROUTES = {
     "/readyz": "readyz",
 }
 """Of the admin listener: the path, and the method of ``gateway.admin.Admin`` that makes its page."""
+
+ID_SIZE = 16
+"""Random bytes in a request id of ours."""
+IDS_AT_ONCE = 64
 
 _REFUSED: dict[int, type[BadRequest] | type[RequestTimeout]] = {
     408: RequestTimeout,
@@ -113,6 +117,7 @@ class Entry:
     def __init__(self, gateway: Gateway, quart: AsgiApp) -> None:
         self._gateway = gateway
         self._quart = quart
+        self._ids = fresh_ids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI. Cancelled, the exchange's tree goes, and its end is logged as drained."""
@@ -134,7 +139,7 @@ class Entry:
                 scheme=scope.get("scheme", "http"),
                 http_version=scope["http_version"],
             ),
-            headers.request_id(scope["headers"]) or token_hex(16).encode("ascii"),
+            headers.request_id(scope["headers"]) or next(self._ids),
             ExchangeClock(self._gateway.limits, trio.current_time()),
         )
 
@@ -319,6 +324,14 @@ class Entry:
                 error=None if failure is None else why(failure),
             )
         )
+
+
+def fresh_ids() -> Iterator[bytes]:
+    """Random request ids without end. Randomness is fetched for many at once: each fetch is a system call."""
+    while True:
+        digits = token_hex(ID_SIZE * IDS_AT_ONCE).encode("ascii")
+        for at in range(0, len(digits), 2 * ID_SIZE):
+            yield digits[at : at + 2 * ID_SIZE]
 
 
 def refuse_what_quart_refused(start: Message) -> None:

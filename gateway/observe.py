@@ -111,12 +111,36 @@ class Collector:
 
 
 _LEVELS = logging.getLevelNamesMapping()
+_quoted = json.encoder.encode_basestring_ascii
 _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 LONGEST = 450
 """Characters of a value that a client may choose. A path of 64 KiB would stand in its line three times; and several
 processes may share a pipe only as long as no line is longer than PIPE_BUF, with every quotation mark escaped."""
+
+
+def record_line(record: Record) -> str:
+    """What ``json_line(record_to_dict(record))`` gives, in a third of its time: there is one for every request."""
+    timings = ",".join([f'"{phase}":{spent!r}' for phase, spent in record.timings_ms.items()])
+    where = "" if record.phase is None else f',"phase":"{record.phase}"'
+    why = "" if record.error is None else f',"error":{_quoted(record.error)}'
+    return (
+        f'{{"timestamp":"{record.timestamp}","level":"{record.level}","message":{_cut(record.message)},'
+        f'"request_id":{_quoted(record.request_id)},"method":{_cut(record.method)},"path":{_cut(record.path)},'
+        f'"protocol":{_quoted(record.protocol)},"client_ip":{_quoted(record.client_ip)},'
+        f'"target_service":{_or_null(_quoted, record.target_service)},"target_url":{_or_null(_cut, record.target_url)},'
+        f'"status_code":{record.status_code},"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
+        f'"duration_ms":{record.duration_ms!r},"timings_ms":{{{timings}}},"cause":"{record.cause}"{where}{why}}}'
+    )
+
+
+def _cut(text: str) -> str:
+    return _quoted(text if len(text) <= LONGEST else f"{text[:LONGEST]}...")
+
+
+def _or_null(form: Callable[[str], str], text: str | None) -> str:
+    return "null" if text is None else form(text)
 
 
 def record_to_dict(record: Record) -> dict[str, Any]:
@@ -249,14 +273,16 @@ class LogSink:
     ) -> None:
         self._write = write
         self._always = always or {}
-        self._form = text_line if log_format == "text" else json_line
+        as_text = log_format == "text"
+        self._form = text_line if as_text else json_line
+        self._form_of_record = (lambda record: text_line(record_to_dict(record))) if as_text else record_line
         self._threshold = _LEVELS[level]
         self._timestamp = timestamp
 
     def exchange(self, record: Record) -> None:
         """See Sink."""
         if self.wants(record.level):
-            self._write(self._form(record_to_dict(record)))
+            self._write(self._form_of_record(record))
 
     def event(self, level: str, message: str, /, **facts: Any) -> None:
         """See Sink."""

@@ -1,6 +1,8 @@
 """The routes and the entry before them, on a virtual clock. What forwarding does is shown in ``tests/forward``."""
 
+import re
 from email.utils import parsedate_to_datetime
+from itertools import islice
 
 import httpx
 import pytest
@@ -8,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from gateway import __version__
+from gateway.api import IDS_AT_ONCE, fresh_ids
 from gateway.app import GatewayApp, create_app
 from gateway.observe import Collector
 from gateway.server import Limits
@@ -247,3 +250,9 @@ async def test_probe_whose_check_fails_lists_its_checks_unasked(network: MemoryN
         gateway.app.gateway.crashed = True
         answer = await client.get("/livez")
         assert (answer.status_code, answer.text) == (503, "[+]ping ok\n[-]tasks failed\nlivez check failed\n")
+
+
+def test_fresh_ids_are_never_the_same_twice() -> None:
+    ids = [*islice(fresh_ids(), 3 * IDS_AT_ONCE)]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(rb"[0-9a-f]{32}", one) for one in ids)

@@ -25,6 +25,7 @@ from gateway.observe import (
     WallClock,
     json_line,
     open_log,
+    record_line,
     record_to_dict,
     text_line,
 )
@@ -105,6 +106,32 @@ def test_line_fits_into_a_pipe_whatever_the_client_asks_for(form: Callable[[Mapp
     assert len(line.encode()) < PIPE_BUF
     assert "..." in line
     assert record_to_dict(record(path="/" + "a" * 449))["path"] == "/" + "a" * 449
+
+
+WORDS = st.text(max_size=600) | st.none()
+
+
+@given(words=st.tuples(*[st.text(max_size=600)] * 6), maybe=st.tuples(WORDS, WORDS, WORDS), spent=st.floats(0, 1e6))
+def test_line_of_a_record_is_what_the_json_library_would_make_of_it(
+    words: tuple[str, ...], maybe: tuple[str | None, ...], spent: float
+) -> None:
+    message, request_id, method, path, protocol, client_ip = words
+    target_service, target_url, error = maybe
+    one = record(
+        message=message,
+        request_id=request_id,
+        method=method,
+        path=path,
+        protocol=protocol,
+        client_ip=client_ip,
+        target_service=target_service,
+        target_url=target_url,
+        error=error,
+        phase=None if error is None else Phase.BODY,
+        duration_ms=spent,
+        timings_ms={Phase.QUEUE: spent, Phase.CONNECT: 0.0},
+    )
+    assert record_line(one) == json_line(record_to_dict(one))
 
 
 def test_text_line_is_for_people() -> None:

@@ -62,6 +62,8 @@ class Connection(TCPServer):
         self.departure: Departure | None = None
         """Why, where it is not that the client just left."""
         self.clock = trio.CancelScope()
+        self._due = inf
+        """When ``protocol.timed_out`` is to be called; the scope's deadline may be sooner."""
         self._held: trio.CancelScope | None = None
         self._descriptor: int | None = None
         self._at_once = 0
@@ -137,11 +139,10 @@ class Connection(TCPServer):
             self.clock = trio.CancelScope()
             if self.gone or not clock.cancelled_caught:
                 return False
-            if clock.deadline <= trio.current_time():
+            if self._due <= trio.current_time():
                 return True
-            # It ran out in the same moment as that came which it waited for, and has been set anew by now: what has
-            # begun must not be cut off.
-            self.clock.deadline = clock.deadline
+            # It has been set anew since: what has begun must not be cut off.
+            self.clock.deadline = self._due
 
     async def _read_data(self) -> None:
         while not self.gone:
@@ -151,14 +152,31 @@ class Connection(TCPServer):
                     return
                 continue
             try:
-                data = await self.stream.receive_some(self.protocol.read_size)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = await self._receive(self.protocol.read_size)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 return
             # What was on its way here when the connection was given up belongs to a request that is over. Read on, the
             # rest of its body would be taken for requests.
             if not data or self.gone:
                 return
-            await self.protocol.handle(RawData(bytes(data)))
+            await self.protocol.handle(RawData(data))
+
+    async def _receive(self, size: int) -> bytes:
+        """Between 1 and ``size`` bytes, or ``b""`` at the end.
+
+        A plain socket is waited for and then read, without trio's ceremony: that tries to read first, when the client
+        is still busy with our answer, and costs more than the system calls.
+        """
+        if self._descriptor is None:
+            return bytes(await self.stream.receive_some(size))
+        while True:
+            await trio.lowlevel.wait_readable(self._descriptor)
+            if self.gone:  # closed since the wait was over; its number may be somebody else's by now
+                return b""
+            try:
+                return os.read(self._descriptor, size)
+            except BlockingIOError:
+                continue
 
     def for_hypercorn(self, client: transport.Address, server: transport.Address, *, secure: bool) -> StockArguments:
         """What the constructors of Hypercorn's protocols take, in their order."""
@@ -172,8 +190,14 @@ class Connection(TCPServer):
             self._held.cancel()
 
     def set_clock(self, seconds: float) -> None:
-        """From now on so long, then ``protocol.timed_out``; ``inf`` for no clock."""
-        self.clock.deadline = trio.current_time() + seconds if seconds != inf else inf
+        """From now on so long, then ``protocol.timed_out``; ``inf`` for no clock.
+
+        trio's own deadline is only ever moved forward: to move one costs more than to look again when it has passed,
+        and with every request it moves twice.
+        """
+        self._due = trio.current_time() + seconds
+        if self._due < self.clock.deadline:  # noqa: PLR1730 -- min() would move it every time
+            self.clock.deadline = self._due
 
     async def turn(self) -> None:
         """Until this task may write. Raises ClientGone. Cancelled here, nothing of what it has to say is written."""

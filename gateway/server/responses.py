@@ -23,7 +23,10 @@ _CONTROLS = re.compile(rb"[\x00\r\n]")
 # Names that passed, lowered: answers name the same few dozen fields all day. Bounded, since an app may not.
 _known_names: dict[bytes, bytes] = {}
 _KNOWN_NAMES_LIMIT = 1024
-_FRAMING = frozenset([b"transfer-encoding", b"keep-alive", b"proxy-connection", b"upgrade"])
+_OURS_TO_SAY = frozenset(
+    [b"connection", b"content-length", b"date", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"]
+)
+"""Framing and the connection are ours; a length or a date of the app's is checked, or noted."""
 
 
 class ResponsePlan(NamedTuple):
@@ -46,27 +49,29 @@ def plan_response(method: str, status: int, headers: Iterable[tuple[bytes, bytes
     if not 200 <= status <= 999:
         raise ValueError(f"{status} is not the status of a final response")
     kept: RawHeaders = []
+    values: list[bytes] = []
     length: int | None = None
     close = dated = False
     for given_name, given_value in headers:
-        name, value = bytes(given_name).strip(), bytes(given_value).strip()
+        value = bytes(given_value).strip()
+        values.append(value)
+        name = bytes(given_name).strip()
         lowered = _known_names.get(name) or _check_name(name)
-        if _CONTROLS.search(value):
-            raise ValueError(f"a control character in the value of {name!r}")
-        if lowered == b"content-length":
-            if not value.isdigit() or (length is not None and length != int(value)):
-                raise ValueError(f"a malformed or second Content-Length: {value!r}")
-            if length is not None or status == 204:
+        if lowered in _OURS_TO_SAY:
+            if lowered == b"content-length":
+                if not value.isdigit() or (length is not None and length != int(value)):
+                    raise ValueError(f"a malformed or second Content-Length: {value!r}")
+                if length is not None or status == 204:
+                    continue
+                length = int(value)
+            elif lowered == b"date":
+                dated = True
+            else:
+                close = close or (lowered == b"connection" and b"close" in value.lower())
                 continue
-            length = int(value)
-        elif lowered == b"connection":
-            close = close or b"close" in value.lower()
-            continue
-        elif lowered in _FRAMING:
-            continue
-        elif lowered == b"date":
-            dated = True
         kept.append((name, value))
+    if _CONTROLS.search(b"".join(values)):  # all at once: a search per value would cost more than all the rest
+        raise ValueError("a control character in the value of a field")
     return ResponsePlan(status, kept, length, method == "HEAD" or status in (204, 304), close, dated)
 
 

@@ -30,10 +30,10 @@ from gateway.http1 import (
 )
 from gateway.transport.streams import (
     NothingSent,
-    PlainStream,
     Stream,
     abort,
     is_readable,
+    plain,
     receive_some,
     tells_of_reset,
 )
@@ -78,7 +78,7 @@ class Connection:
     """See the module's docstring. Made by a pool, of an open stream."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = PlainStream(stream) if isinstance(stream, trio.SocketStream) else stream
+        self._stream = plain(stream)
         self._buffer = bytearray()
         self._head: ResponseHead | None = None
         self._request_sent = False

@@ -7,10 +7,14 @@ its own, as in-memory ones have.
 """
 
 import os
+import select
 import ssl
 from typing import Protocol
 
 import trio
+
+DEFAULT_READ = 65_536
+"""Bytes asked for at once where the caller does not say."""
 
 
 class ByteStream(Protocol):
@@ -33,11 +37,64 @@ class Pollable(ByteStream, Protocol):
         """Close both directions at once."""
 
 
+class PlainStream:
+    """A TCP connection without trio's own ceremony, which costs more than the system calls do."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._poll = select.poll()  # made once: to make one takes longer than to ask it
+        self._poll.register(stream.socket.fileno(), select.POLLIN)
+
+    def is_readable(self) -> bool:
+        """See Pollable."""
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        """See Pollable."""
+        self._stream.socket.close()
+
+    async def send_all(self, data: bytes) -> None:
+        """The write is tried first and waited for only where it must be; so this is no checkpoint.
+
+        Raises NothingSent where not a byte was taken, trio.BrokenResourceError or ClosedResourceError where nobody
+        knows how many were.
+        """
+        try:
+            sent = os.write(self._stream.socket.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise NothingSent(str(error)) from error
+        if sent < len(data):
+            await self._stream.send_all(memoryview(data)[sent:])
+
+    async def receive_some(self, max_bytes: int | None = None, *, patiently: bool = False) -> bytes:
+        """See ByteStream; ``patiently``: nothing can be there yet, so wait first."""
+        sock = self._stream.socket
+        while True:
+            if patiently:
+                await trio.lowlevel.wait_readable(sock.fileno())
+            descriptor = sock.fileno()  # looked up behind the wait: closed meanwhile, the number may be another's
+            if descriptor < 0:
+                raise trio.ClosedResourceError("the connection was closed")
+            try:
+                return os.read(descriptor, max_bytes or DEFAULT_READ)
+            except BlockingIOError:
+                patiently = True
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+
+
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream] | Pollable
 
 
 class NothingSent(trio.BrokenResourceError):
     """The connection was found broken before a byte of the data was taken."""
+
+
+def plain(stream: Stream) -> Stream:
+    """The same stream, a plain socket's without the ceremony."""
+    return PlainStream(stream) if isinstance(stream, trio.SocketStream) else stream
 
 
 def tells_of_reset(error: BaseException) -> bool:
@@ -85,45 +142,14 @@ def abort(stream: Stream) -> None:
             stream.close()
 
 
-async def send_all(stream: Stream, data: bytes) -> None:
-    """Send all of ``data``.
-
-    On a plain socket the write is tried first and waited for only where it must be; then this is no checkpoint, and
-    the read that follows is. Raises NothingSent where not a byte was taken, trio.BrokenResourceError or
-    ClosedResourceError where nobody knows how many were.
-    """
-    if isinstance(stream, trio.SocketStream):
-        try:
-            sent = os.write(stream.socket.fileno(), data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            raise NothingSent(str(error)) from error
-        if sent == len(data):
-            return
-        data = data[sent:]
-    await stream.send_all(data)
-
-
 async def receive_some(stream: Stream, size: int, *, patiently: bool = False) -> bytes:
     """Between 1 and ``size`` bytes, or ``b""`` at the end. ``patiently``: nothing can be there yet, so wait first.
 
     Raises trio.BrokenResourceError, and ClosedResourceError where the stream was closed here.
     """
-    if not isinstance(stream, trio.SocketStream):
-        return bytes(await stream.receive_some(size))
-    while True:
-        descriptor = stream.socket.fileno()
-        if descriptor < 0:
-            raise trio.ClosedResourceError("the connection was closed")
-        if patiently:
-            await trio.lowlevel.wait_readable(descriptor)
-        try:
-            return os.read(descriptor, size)
-        except BlockingIOError:
-            patiently = True
-        except OSError as error:
-            raise trio.BrokenResourceError(str(error)) from error
+    if isinstance(stream, PlainStream):
+        return await stream.receive_some(size, patiently=patiently)
+    return bytes(await stream.receive_some(size))
 
 
 async def start_tls(stream: Stream, context: ssl.SSLContext, hostname: str) -> Stream:

@@ -10,7 +10,7 @@ import trustme
 
 from gateway.testing.network import MemoryNetwork
 from gateway.testing.sockets import SocketNetwork, reset
-from gateway.transport.streams import NothingSent, Stream, abort, is_readable, receive_some, send_all, start_tls
+from gateway.transport.streams import NothingSent, Stream, abort, is_readable, plain, receive_some, start_tls
 
 Network = MemoryNetwork | SocketNetwork
 Pair = tuple[Stream, trio.abc.HalfCloseableStream]
@@ -47,10 +47,12 @@ async def readable_soon(stream: Stream) -> bool:
 async def test_quiet_stream_is_not_readable(network: Network) -> None:
     async with pair(network) as (ours, _):
         assert not is_readable(ours)
+        assert not is_readable(plain(ours))
 
 
 async def test_bytes_make_a_stream_readable_and_stay_to_be_read(network: Network) -> None:
-    async with pair(network) as (ours, theirs):
+    async with pair(network) as (stream, theirs):
+        ours = plain(stream)
         await theirs.send_all(b"unasked")
         assert await readable_soon(ours)
         assert await ours.receive_some(100) == b"unasked"
@@ -203,14 +205,14 @@ async def test_bytes_cross_however_many(network: Network) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain)
-            await send_all(ours, content)
+            await plain(ours).send_all(content)
         assert received == content
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(theirs.send_all, content)
             received.clear()
             while len(received) < len(content):
-                received.extend(await receive_some(ours, 1000))
+                received.extend(await receive_some(plain(ours), 1000))
         assert received == content
 
 
@@ -218,16 +220,17 @@ async def test_bytes_cross_however_many(network: Network) -> None:
 async def test_read_waits_for_bytes_and_sees_the_end(network: Network, patiently: bool) -> None:  # noqa: FBT001 -- a parameter
     async with pair(network) as (ours, theirs), trio.open_nursery() as nursery:
         nursery.start_soon(theirs.send_all, b"late")
-        assert await receive_some(ours, 100, patiently=patiently) == b"late"
+        assert await receive_some(plain(ours), 100, patiently=patiently) == b"late"
         await theirs.aclose()
-        assert await receive_some(ours, 100, patiently=patiently) == b""
+        assert await receive_some(plain(ours), 100, patiently=patiently) == b""
 
 
 async def test_read_and_write_after_abort_fail(network: Network) -> None:
-    async with pair(network) as (ours, _):
+    async with pair(network) as (stream, _):
+        ours = plain(stream)
         abort(ours)
         with pytest.raises((trio.ClosedResourceError, NothingSent)):
-            await send_all(ours, b"x")
+            await ours.send_all(b"x")
         with pytest.raises(trio.ClosedResourceError):
             await receive_some(ours, 1)
 
@@ -237,11 +240,11 @@ async def test_write_to_a_broken_socket_says_that_nothing_was_sent() -> None:
         assert isinstance(ours, trio.SocketStream)
         ours.socket.shutdown(trio.socket.SHUT_WR)
         with pytest.raises(NothingSent):
-            await send_all(ours, b"x")
+            await plain(ours).send_all(b"x")
 
 
 async def test_reset_is_an_error_of_the_read() -> None:
     async with pair(SocketNetwork()) as (ours, theirs):
         reset(theirs)
         with pytest.raises(trio.BrokenResourceError):
-            await receive_some(ours, 1, patiently=True)
+            await receive_some(plain(ours), 1, patiently=True)
