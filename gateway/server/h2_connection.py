@@ -61,6 +61,8 @@ class StreamwiseConnection(H2Connection):
                 client_side=False,
                 header_encoding=None,
                 validate_inbound_headers=False,
+                # It would put a cookie behind all other fields; `heads` joins its crumbs where they stand.
+                normalize_inbound_headers=False,
                 # Outbound ones are checked and lowered by `responses`, once, for both protocols.
                 validate_outbound_headers=False,
                 normalize_outbound_headers=False,

@@ -184,6 +184,7 @@ def check_http2_head(fields: list[tuple[bytes, bytes]]) -> Http2Head:  # noqa: C
     headers: RawHeaders = [(b"host", b"")]
     host: bytes | None = None
     length: bytes | None = None
+    crumbs: list[bytes] = []
     for name, value in fields:
         if _CONTROLS.search(value):
             raise Refused(400, "a control character in a value")
@@ -209,8 +210,16 @@ def check_http2_head(fields: list[tuple[bytes, bytes]]) -> Http2Head:  # noqa: C
             if length is None:
                 headers.append((name, value))
             length = value
+        elif name == b"cookie":
+            if not crumbs:
+                headers.append((name, value))
+            crumbs.append(value)
         else:
             headers.append((name, value))
+
+    if len(crumbs) > 1:  # RFC 9113 section 8.2.3; where the first one stood
+        at = headers.index((b"cookie", crumbs[0]))
+        headers[at] = (b"cookie", b"; ".join(crumbs).strip(b" "))
 
     method = pseudo.pop(b":method", b"")
     scheme = pseudo.pop(b":scheme", None)

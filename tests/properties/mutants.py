@@ -54,3 +54,31 @@ def mutated(draw: st.DrawFn, data: bytes) -> bytes:
             case _:
                 data = data[:at]
     return data
+
+
+shreds = st.lists(
+    st.sampled_from(
+        [
+            *_NASTY,
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 204 \r\n",
+            b"HTTP/1.0 200 OK\r\n",
+            b"HTTP/1.1 103 \r\n\r\n",
+            b"HTTP/2 200\r\n",
+            b"GET /api/service1/a HTTP/1.1\r\n",
+            b"POST /api/service1/b HTTP/1.1\r\n",
+            b"Host: gateway\r\n",
+            b"Content-Length: 5\r\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"Connection: close\r\n",
+            b"\r\n",
+            b"5\r\nhello\r\n",
+            b"hello",
+            b"0\r\n\r\n",
+            b"<html>",
+        ]
+    )
+    | st.binary(max_size=20),
+    max_size=12,
+).map(b"".join)
+"""Pieces of messages in any order."""

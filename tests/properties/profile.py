@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import trio
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from trio.testing import MockClock
 
 from gateway.server.failures import plain_errors
@@ -29,6 +29,7 @@ def examples(count: int) -> Callable[[Test], Test]:
         max_examples=count * (TIMES or 1),
         derandomize=not TIMES,
         database=None,
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],  # to explain a failure takes minutes
         deadline=None,  # two cores and many at work: a slow example says nothing
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
         print_blob=True,

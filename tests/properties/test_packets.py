@@ -21,7 +21,7 @@ from .messages import Ask, Reply, asks, cuts, replies
 from .mutants import mutated
 from .profile import examples, run
 from .strict import End, Fields, Message
-from .world import MOMENT, Requests, Seen, ask_gateway, send_in_packets, world
+from .world import MOMENT, Requests, Seen, Version, exchange, send_in_packets, world
 
 CHANGING = (b"x-request-id", b"date")
 FRAMING = (b"content-length", b"transfer-encoding")
@@ -42,19 +42,8 @@ def answer_facts(seen: Seen) -> Fact:
     return (message.status, without(message.fields, *CHANGING, *FRAMING), message.body, message.trailers)
 
 
-async def exchange(ask: Ask, answer: bytes, end: End, packets: tuple[list[int], list[int]], version: Any) -> Fact:
-    asked: list[Message] = []
-
-    async def script(conn: Connection) -> None:
-        asked.append(await Requests(conn).next())
-        await send_in_packets(conn, answer, packets[1])
-        if end is End.RST:
-            conn.reset()
-        elif end is End.OPEN:
-            await conn.wait_closed()
-
-    async with world(script) as (gateway, _):
-        seen = await ask_gateway(gateway, ask, packets[0], version)
+async def facts(ask: Ask, answer: bytes, end: End, packets: tuple[list[int], list[int]], version: Version) -> Fact:
+    asked, seen = await exchange(ask, answer, end, packets, version)
     return [request_facts(message) for message in asked], answer_facts(seen)
 
 
@@ -66,10 +55,9 @@ def test_legal_exchange_is_the_same_in_any_packets(
 ) -> None:
     ask = data.draw(asks(version=version, largest=20_000))
     reply = data.draw(replies(ask.method, largest=20_000))
-    end = End.FIN if reply.ends_with_the_connection else End.OPEN
-    whole = run(exchange, ask, reply.http1(), end, ([], []), version)
+    whole = run(facts, ask, reply.http1(), reply.end, ([], []), version)
     assert whole[1] != ("failed",)
-    assert run(exchange, ask, reply.http1(), end, packets, version) == whole
+    assert run(facts, ask, reply.http1(), reply.end, packets, version) == whole
 
 
 @examples(40)
@@ -81,8 +69,8 @@ def test_legal_exchange_is_the_same_in_any_packets(
 def test_mutated_answer_is_the_same_or_fails_visibly_in_any_packets(
     answer: bytes, end: End, lengths: list[int]
 ) -> None:
-    whole = run(exchange, Ask(), answer, end, ([], []), 1)
-    assert run(exchange, Ask(), answer, end, ([], lengths), 1) == whole
+    whole = run(facts, Ask(), answer, end, ([], []), 1)
+    assert run(facts, Ask(), answer, end, ([], lengths), 1) == whole
 
 
 async def conversation(stream: bytes, lengths: list[int]) -> Fact:

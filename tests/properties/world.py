@@ -204,10 +204,14 @@ async def ask_http2(gateway: RunningGateway, ask: Ask, lengths: list[int]) -> Se
         return client.seen(1)
 
 
-async def ask_gateway(gateway: RunningGateway, ask: Ask, lengths: list[int], version: Literal[1, 2]) -> Seen:
-    if version == 1:
-        return await ask_http1(gateway, ask.http1(), lengths, ask.method)
-    return await ask_http2(gateway, ask, lengths)
+Version = Literal[0, 1, 2]
+"""Of the client: HTTP/1.0, HTTP/1.1, HTTP/2."""
+
+
+async def ask_gateway(gateway: RunningGateway, ask: Ask, lengths: list[int], version: Version) -> Seen:
+    if version == 2:
+        return await ask_http2(gateway, ask, lengths)
+    return await ask_http1(gateway, ask.http1(minor=version), lengths, ask.method)
 
 
 Script = Callable[[Connection], Awaitable[None]]
@@ -220,3 +224,25 @@ async def world(script: Script, settings: Settings = TWO_SERVICES) -> AsyncItera
     async with Backend(network, "service1", 8001, script) as backend, running_gateway(network, settings) as gateway:
         yield gateway, backend
         assert [event for event in gateway.events if event["level"] == "ERROR"] == []
+
+
+async def exchange(
+    ask: Ask, answer: bytes, end: End, packets: tuple[list[int], list[int]], version: Version
+) -> tuple[list[Message], Seen]:
+    """Ask once; the backend says ``answer``, whatever that is, and ends as told. Packets: the client's, the backend's.
+
+    Gives what the backend had of the request, if it had it whole, and what the client saw.
+    """
+    asked: list[Message] = []
+
+    async def script(conn: Connection) -> None:
+        asked.append(await Requests(conn).next())
+        await send_in_packets(conn, answer, packets[1])
+        if end is End.RST:
+            conn.reset()
+        elif end is End.OPEN:
+            await conn.wait_closed()
+
+    async with world(script) as (gateway, _):
+        seen = await ask_gateway(gateway, ask, packets[0], version)
+    return asked, seen

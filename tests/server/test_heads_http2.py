@@ -123,6 +123,11 @@ def test_options_may_ask_for_the_server_as_a_whole() -> None:
     assert h2_head(method=b"OPTIONS", path=b"*").target == b"*"
 
 
+def test_crumbs_of_a_cookie_are_joined_where_the_first_one_stood() -> None:
+    head = h2_head((b"x", b"1"), (b"cookie", b"a=1"), (b"y", b"2"), (b"cookie", b"b=2"), (b"cookie", b""))
+    assert head.headers == [(b"host", b"a"), (b"x", b"1"), (b"cookie", b"a=1; b=2;"), (b"y", b"2")]
+
+
 @pytest.mark.parametrize("scheme", [b"http", b"https", b"coap+tcp"])
 def test_scheme_need_not_be_ours(scheme: bytes) -> None:
     assert h2_head(scheme=scheme).target == b"/"
