@@ -172,7 +172,7 @@ class Http2Head(NamedTuple):
     websocket: bool
 
 
-def check_http2_head(fields: list[tuple[bytes, bytes]]) -> Http2Head:  # noqa: C901, PLR0912 -- as above
+def check_http2_head(fields: list[tuple[bytes, bytes]]) -> Http2Head:  # noqa: C901, PLR0912, PLR0915 -- as above
     """RFC 9113 sections 8.2 and 8.3, on decoded fields. Raises Refused.
 
     h2 has most of these checks itself, but makes a malformed request an error of the connection, so that one bad
