@@ -182,11 +182,9 @@ class Entry:
         upstream = gateway.upstreams[match.route.service]
         exchange.service = match.route.service
         exchange.target_url = upstream.service.origin + match.target.partition(b"?")[0].decode("latin-1")
-        exchange.clock = ExchangeClock(upstream.limits, exchange.clock.started)
+        exchange.clock.hold_to(upstream.limits)
         if match.authority is not None:
-            exchange.inbound = headers.Inbound(
-                exchange.inbound.client, exchange.inbound.scheme, exchange.inbound.http_version, match.authority
-            )
+            exchange.inbound = exchange.inbound._replace(authority=match.authority)
         await forward(exchange, upstream, prefix=match.route.prefix, target=match.target)
 
     async def _owned(self, exchange: Exchange) -> None:

@@ -73,11 +73,8 @@ class ExchangeClock:
     )
 
     def __init__(self, limits: Limits, now: float) -> None:
-        self._limits = limits
-        self._overall = now + limits.deadline
-        # A moment and not a budget: as long as only the backend is waited for, it does not move from phase to phase.
-        self._head_due = now + limits.timeout
-        self._connect_budget = limits.connect_timeout
+        self.started = now
+        self.hold_to(limits)
         self._backend_since = now
         self._reading_client_since: float | None = None
         self._writing_client_since: float | None = None
@@ -85,7 +82,14 @@ class ExchangeClock:
         self._spent: dict[Phase, float] = {}
         self._phase_since = now
         self.phase = Phase.QUEUE
-        self.started = now
+
+    def hold_to(self, limits: Limits) -> None:
+        """Run by these limits from the start on. For when it is known which service is meant, and nobody has waited."""
+        self._limits = limits
+        self._overall = self.started + limits.deadline
+        # A moment and not a budget: as long as only the backend is waited for, it does not move from phase to phase.
+        self._head_due = self.started + limits.timeout
+        self._connect_budget = limits.connect_timeout
         self.deadline = min(self._head_due, self._overall)
 
     # What the exchange tells the clock

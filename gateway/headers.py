@@ -28,9 +28,9 @@ What never lives here: the status line, the framing of bodies, anything that wai
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import NamedTuple
 
 from gateway.errors import BadRequest, BadResponse
 
@@ -58,6 +58,7 @@ HOP_BY_HOP = frozenset(
 )
 """Fields for one connection only: those of RFC 9110 section 7.6.1, and what belongs to this proxy or to an upgrade."""
 
+_ONLY_OPTIONS = frozenset([b"close", b"keep-alive", b"te", b"upgrade"])
 _FORWARDING = frozenset([b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix"])
 _TRUSTED_ONLY = frozenset([b"x-real-ip"])
 # Taken out of the request; what of them goes on is written afresh.
@@ -109,8 +110,7 @@ _FORWARDED_FOR = re.compile(rb'(?:^|;)[ \t]*for=(?:"([^"]*)"|([^;"]*))', re.IGNO
 _FOLD = re.sub(rb"[^0-9a-z]", b"-", bytes(range(256)).lower())
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(NamedTuple):
     """The connection that a request came in on."""
 
     client: str
@@ -318,8 +318,11 @@ def _with_one_cookie(kept: RawHeaders, crumbs: Iterable[bytes]) -> list[tuple[by
     return [*kept[:first], (b"cookie", b"; ".join(crumbs)), *rest]
 
 
-def _without_named(kept: RawHeaders, options: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-    named = {name for name in _tokens(options) - _NOT_FOR_CONNECTION if not name.startswith(b"x-forwarded")}
+def _without_named(kept: list[tuple[bytes, bytes]], options: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    tokens = _tokens(options)
+    if tokens <= _ONLY_OPTIONS:  # the common case, and it names no field
+        return kept
+    named = {name for name in tokens - _NOT_FOR_CONNECTION if not name.startswith(b"x-forwarded")}
     return [field for field in kept if field[0].lower() not in named]
 
 

@@ -29,6 +29,7 @@ What never lives here: services' addresses, methods, header fields, decoded path
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import BadRequest, NoRoute
@@ -62,8 +63,7 @@ class Route:
     upstream_prefix: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """Where a request goes."""
 
     route: Route

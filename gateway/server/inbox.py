@@ -46,12 +46,12 @@ class Inbox:
             else:
                 self._pieces.append(data)
             self.size += len(data)
-            self._waiting.unpark_all()
+            self._wake()
 
     def end(self) -> None:
         """The body is whole."""
         self.ended = True
-        self._waiting.unpark_all()
+        self._wake()
 
     def leave(self) -> None:
         """The client has left, or the exchange is over: ``http.disconnect`` from now on.
@@ -61,7 +61,11 @@ class Inbox:
         self._left = True
         self._pieces.clear()
         self.size = 0
-        self._waiting.unpark_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting:  # to look first costs a tenth of trio's call
+            self._waiting.unpark_all()
 
     def forget(self) -> None:
         """The app has ended: let go of whom it told of what it took, so that no cycle is left to be collected."""
