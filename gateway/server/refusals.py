@@ -12,7 +12,8 @@ from gateway.http1 import RawHeaders
 from gateway.server.heads import Refused
 from gateway.server.transport import Address
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e]{1,8192})(?: |\r|\n|\Z)")
+# The method counts by itself: whoever asked by HEAD takes no body, however malformed the target was.
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) (?:([\x21-\x7e]{1,8192})(?: |\r|\n|\Z))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -325,10 +325,10 @@ def replies(draw: st.DrawFn, method: bytes, *, largest: int = 150_000) -> Reply:
         st.sampled_from(["length", "length", "close"] if minor == 0 else ["length", "chunked", "close"])
     )
     framing = said
-    if method == b"HEAD" or status == 304:
-        framing = "none"
-    elif status == 204:
+    if status == 204:  # which says nothing of a body (RFC 9110 section 8.6)
         framing, said = "none", "none"
+    elif method == b"HEAD" or status == 304:
+        framing = "none"
     elif status == 205:
         body, framing, said = b"", "length", "length"
     fields = draw(_field_lists(_of_answers))
