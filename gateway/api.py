@@ -38,6 +38,7 @@ from gateway.errors import (
     MethodNotAllowed,
     NoRoute,
     NotImplementedMethod,
+    Phase,
     RequestTimeout,
     VersionNotSupported,
 )
@@ -236,6 +237,7 @@ class Entry:
             service=exchange.service,
             timings=exchange.clock.timings(now) if exchange.service is not None else None,
         )
+        exchange.clock.enter(Phase.BODY, now)  # whoever failed us, the time that the client takes over it is not theirs
         with suppress(ClientGone):  # the log tells what it was to be answered
             await self._say(exchange, answer)
 

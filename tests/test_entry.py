@@ -17,6 +17,7 @@ from gateway.observe import Collector
 from gateway.server import Limits
 from gateway.testing.app import TWO_SERVICES, RunningGateway, running_gateway
 from gateway.testing.backend import Backend, Connection, respond, response
+from gateway.testing.h2_client import h2_client
 from gateway.testing.network import MemoryNetwork
 
 
@@ -359,3 +360,14 @@ async def test_disconnect_that_a_server_says_from_within_the_last_send_is_no_dep
     assert said == [1]
     (record,) = sink.records
     assert (record.cause, record.status_code, record.bytes_out) == (Cause.OK, 200, 5)
+
+
+async def test_time_in_which_the_client_does_not_take_our_answer_is_not_the_backends(
+    network: MemoryNetwork, autojump_clock: MockClock
+) -> None:
+    async with running_gateway(network) as gateway:
+        async with await h2_client(network, greedy=False, window=100) as client:
+            await client.answer(await client.request(b"/api/service1/x"))
+        (record,) = await gateway.logged(1)
+        assert (record.cause, record.phase, record.duration_ms) == (Cause.CONNECT_FAILED, Phase.CONNECT, 60_000)
+        assert (record.timings_ms["connect"], record.timings_ms["body"]) == (0, 60_000)

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import trio
 
+from gateway.admin import Admin
 from gateway.app import GatewayApp, create_app
 from gateway.config import Service, Settings
 from gateway.observe import Collector, Record
@@ -119,11 +120,21 @@ class RunningGateway:
         """Everything else in the log."""
         return self._log.events
 
+    def take_log(self) -> list[Record]:
+        """Give the records so far and forget them, where there are too many to keep."""
+        records = list(self._log.records)
+        self._log.records.clear()
+        return records
+
     async def logged(self, count: int) -> list[Record]:
         """Wait until ``count`` exchanges have ended; a client may have its answer a moment before that is logged."""
         while len(self.log) < count:
             await self._log.news.park()
         return self.log
+
+    def metrics(self) -> str:
+        """Give the counters, as Prometheus reads them."""
+        return Admin(self.app.gateway).metrics(b"").body
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         """Make an httpx client for HTTP/1.1; ``options`` as for ``clients.http_client``."""

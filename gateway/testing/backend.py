@@ -49,6 +49,12 @@ class Connection(Peer):
         self.requests.append(request)
         return request
 
+    async def peek_head(self) -> Request:
+        """Read a request's head and leave it to be read. :raises PeerGoneError: it did not come, or not whole."""
+        head = await self.read_until(HEAD_ENDS)
+        self.unread(head)
+        return Request.parse(head)
+
     async def read_body(self) -> bytes:
         """Read the body of the request whose head was read last. :raises PeerGoneError: it broke off."""
         await self.read_body_of(self.requests[-1], to_end=False)
@@ -70,6 +76,7 @@ class Backend:
 
     A list of scripts is for one connection each, in order; a connection too many is reset and raises
     UnexpectedConnectionError. What a script raises, but for PeerGoneError, fails the test. With ``tls`` it speaks TLS.
+    Without ``keep``, connections that are over are forgotten: there may be too many of them.
 
     It listens from the moment it is made, and serves within ``async with``, or as ``nursery.start(backend.run)``. On
     cancellation everything is closed at once.
@@ -83,14 +90,17 @@ class Backend:
         script: Script | Sequence[Script],
         *,
         tls: ssl.SSLContext | None = None,
+        keep: bool = True,
     ) -> None:
         self.host = host
         self.port = port
         self.connections: list[Connection] = []
-        """Every connection so far, in order of acceptance, closed ones included."""
+        """Every connection so far, in order of acceptance, closed ones included unless they are not kept."""
         self._script = script
+        self._keep = keep
         listener: trio.abc.Listener[Any] = network.listen(host, port)
         self._listener = listener if tls is None else trio.SSLListener(listener, tls, https_compatible=True)
+        self._accepted = 0
         self._came = trio.lowlevel.ParkingLot()
         self._background = AsyncExitStack()
 
@@ -110,7 +120,8 @@ class Backend:
         async with self._listener, trio.open_nursery() as nursery:
             task_status.started()
             while True:
-                connection = Connection(await self._listener.accept(), len(self.connections))
+                connection = Connection(await self._listener.accept(), self._accepted)
+                self._accepted += 1
                 self.connections.append(connection)
                 nursery.start_soon(
                     self._serve, connection, name=f"backend {self.host}:{self.port} #{connection.number}"
@@ -137,6 +148,8 @@ class Backend:
         finally:
             connection.close()
             connection.finished.set()
+            if not self._keep:
+                self.connections.remove(connection)
 
     def _script_for(self, connection: Connection) -> Script:
         if callable(self._script):

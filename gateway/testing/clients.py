@@ -161,6 +161,10 @@ def http_client(
 class RawClient(Peer):
     """A client that sends the bytes it is told."""
 
+    async def read_head_of_response(self) -> Response:
+        """Read the head of a response and leave its body. :raises PeerGoneError: it did not come, or not whole."""
+        return Response.parse(await self.read_until(HEAD_ENDS))
+
     async def read_response(self, *, method: bytes = b"GET") -> Response:
         """Read a response; a 1xx is one of its own. ``method`` is what was asked: HEAD is answered without a body.
 
@@ -168,7 +172,7 @@ class RawClient(Peer):
 
         :raises PeerGoneError: it did not come, or broke off.
         """
-        response = Response.parse(await self.read_until(HEAD_ENDS))
+        response = await self.read_head_of_response()
         if method != b"HEAD" and response.status >= 200 and response.status not in (204, 304):
             await self.read_body_of(response, to_end=True)
         return response

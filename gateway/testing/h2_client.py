@@ -90,6 +90,7 @@ class H2Client:
         """Whether the other end has ended or reset the connection, or this end has closed it."""
         self.local_address: Address = sockets.addresses(stream)[0]
         self._turn = trio.Lock()
+        self._unsent = bytearray()
         self._news = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> Self:
@@ -133,14 +134,18 @@ class H2Client:
         headers: Iterable[tuple[bytes, bytes]] = (),
         end: bool = True,
     ) -> H2Stream:
-        """Open a stream with a request's head; ``end`` says that no body follows."""
+        """Open a stream with a request's head; ``end`` says that no body follows. Cancelled, it is reset."""
         if self.closed:
             raise PeerGoneError("the connection is over")
         number = self.h2.get_next_available_stream_id()
         fields = [(b":method", method), (b":scheme", b"http"), (b":authority", authority), (b":path", path), *headers]
         stream = self.streams[number] = H2Stream(number)
         self.h2.send_headers(number, fields, end_stream=end)
-        await self.flush()
+        try:
+            await self.flush()
+        except BaseException:
+            self.give_up(stream)  # nobody else knows of it
+            raise
         return stream
 
     async def send(self, stream: H2Stream, data: bytes, *, end: bool = False) -> None:
@@ -207,10 +212,14 @@ class H2Client:
         return stream
 
     async def _write(self, more: bytes) -> None:
+        self._unsent += self.h2.data_to_send() + more
         try:
             async with self._turn:
-                if data := self.h2.data_to_send() + more:
-                    await self.stream.send_all(data)
+                # The tempting way is send_all. Cancelled in it, nobody knows which part of a frame went out.
+                while self._unsent:
+                    data = bytes(self._unsent)
+                    sent = await sockets.send_some(self.stream, data)
+                    del self._unsent[:sent]
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise PeerGoneError("the connection is over") from error
 

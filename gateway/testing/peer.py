@@ -158,6 +158,10 @@ class Peer:
             await self._read_more()
         return await self.read_exactly(at + len(mark))
 
+    def unread(self, data: bytes) -> None:
+        """Put bytes back, to be read next."""
+        self._unparsed[:0] = data
+
     async def read_to_end(self) -> bytes:
         """Read until the other end ends or resets, and return that."""
         data = bytearray()

@@ -92,6 +92,26 @@ def addresses(stream: trio.abc.Stream) -> tuple[Address, Address | None]:
         return below.socket.getsockname(), None
 
 
+async def send_some(stream: trio.abc.Stream, data: bytes | bytearray | memoryview) -> int:
+    """Send a part of the bytes, at least one; tell how many. Cancelled, not one was sent. Not for TLS.
+
+    :raises trio.BrokenResourceError, trio.ClosedResourceError: as ``send_all``.
+    """
+    if isinstance(stream, MemoryStream):
+        return await stream.send_some(data)
+    below = carrier(stream)
+    if below is not stream or isinstance(below, MemoryStream):
+        raise TypeError("over TLS nobody can tell what was sent")
+    if below.socket.fileno() < 0:
+        raise trio.ClosedResourceError("this stream was closed here")
+    try:
+        return await below.socket.send(data)
+    except OSError as error:
+        if below.socket.fileno() < 0:
+            raise trio.ClosedResourceError("this stream was closed here") from error
+        raise trio.BrokenResourceError(str(error)) from error
+
+
 def close(stream: trio.abc.Stream) -> None:
     """Close at once, without a TLS goodbye. What was sent still arrives; bytes left unread make it a reset."""
     below = carrier(stream)

@@ -162,13 +162,19 @@ class MemoryStream(trio.abc.HalfCloseableStream):
                 await trio.lowlevel.checkpoint()
             sent = 0
             while sent < len(view):
-                await self._wait_writable()
-                if self._outgoing.refuses:
-                    self._reset_told = True
-                    raise trio.BrokenResourceError("the connection was reset by the other end")
                 with view[sent:] as rest:
-                    sent += self._outgoing.put(rest)
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                    sent += await self._send_what_fits(rest)
+
+    async def send_some(self, data: bytes | bytearray | memoryview) -> int:
+        """Send what there is room for, at least one byte; tell how many. Cancelled, not a byte was sent.
+
+        As ``send`` of a socket. Raises as :meth:`send_all`.
+        """
+        with self._sending, memoryview(data).cast("B") as view:
+            self._check_open()
+            if self._eof_sent:
+                raise trio.ClosedResourceError("can't send data after sending EOF")
+            return await self._send_what_fits(view)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Return once there is room, or once sending would fail at once.
@@ -267,6 +273,15 @@ class MemoryStream(trio.abc.HalfCloseableStream):
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this stream was closed here")
+
+    async def _send_what_fits(self, data: memoryview) -> int:
+        await self._wait_writable()
+        if self._outgoing.refuses:
+            self._reset_told = True
+            raise trio.BrokenResourceError("the connection was reset by the other end")
+        sent = self._outgoing.put(data)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return sent
 
     async def _wait_writable(self) -> None:
         outgoing = self._outgoing

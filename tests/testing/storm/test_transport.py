@@ -2,7 +2,7 @@ import httpx
 import pytest
 import trio
 
-from gateway.testing.storm import BODY, lost_slots, memory_backend, socket_backend, storm
+from gateway.testing.storm.transport import BODY, lost_slots, memory_backend, socket_backend, storm
 from gateway.transport import BackendTransport
 
 

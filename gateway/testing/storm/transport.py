@@ -1,4 +1,4 @@
-"""The storm: many tasks, few connections, cancellation at random, against a backend with moods.
+"""The storm over one transport: many tasks, few connections, cancellation at random, against a backend with moods.
 
 Any httpx transport can be put into it. A gateway cancels all day, so at the end of a storm nothing may be left: no slot
 taken, no task, no socket, and the next request is answered.
@@ -6,7 +6,6 @@ taken, no task, no socket, and the next request is answered.
 What lives here: the weather and the counting. What never will: what must hold afterwards. The tests say that, and
 ``python -m benchmarks storm`` shows it side by side for two transports.
 """
-
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
