@@ -70,7 +70,8 @@ class FrameSender:
     def _queue(self, data: bytes) -> None:
         self._outgoing.append(data)
         self._size += len(data)
-        self._news.unpark_all()
+        if self._news:
+            self._news.unpark_all()
 
     def wake(self) -> None:
         """Let ``run`` look again whether it is finished."""

@@ -200,7 +200,8 @@ class Http2(H2Protocol):
         except Refused as refused:
             self._refuse(stream_id, refused, event.headers)
             return
-        self.link.set_clock(inf)
+        if not self.streams:  # to set it costs as much as to decode the head
+            self.link.set_clock(inf)
         self._running += 1
         request = Request(
             stream_id=stream_id,
@@ -298,6 +299,8 @@ class Http2(H2Protocol):
 
     async def invite_body(self, stream: RequestStream) -> None:
         """The window invites already. ``Expect: 100-continue`` gets its 100 (RFC 9110 section 10.1.1)."""
+        if stream.inbox.ended:
+            return  # it has come already
         if any(name == b"expect" and value.lower() == b"100-continue" for name, value in stream.scope["headers"]):
             self._send_fields(stream.stream_id, [(b":status", b"100")])
 
