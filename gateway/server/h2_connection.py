@@ -195,7 +195,13 @@ class StreamwiseConnection(H2Connection):
             raise TooManyControlFrames
         begins = isinstance(frame, HeadersFrame) and frame.stream_id not in self.streams
         try:
-            return self._open(frame) if isinstance(frame, PlainHead) else super()._receive_frame(frame)
+            if isinstance(frame, PlainHead):
+                return self._open(frame)
+            if isinstance(frame, HeadersFrame):
+                self._check_trailers(frame)
+            events = super()._receive_frame(frame)
+            if begins:
+                self._check_head(self.streams.get(frame.stream_id))
         except InvalidBodyLengthError:
             # RFC 9113 section 8.1.1: a malformed message is an error of its stream.
             return self._malformed(frame)
@@ -205,6 +211,7 @@ class StreamwiseConnection(H2Connection):
             if begins and type(error) is ProtocolError and stream is not None and stream.open:
                 return self._malformed(frame)
             raise
+        return events
 
     def _open(self, head: PlainHead) -> list[Event]:
         """What h2 does about a new stream that asks for something and has no more to say."""
@@ -214,7 +221,9 @@ class StreamwiseConnection(H2Connection):
         stream = self._begin_new_stream(head.stream_id, AllowedStreamIDs.ODD)
         for name, _ in fields:
             if name in (b"cookie", b"content-length"):
-                return stream.receive_headers(fields, end_stream=True, header_encoding=None)[1]
+                events = stream.receive_headers(fields, end_stream=True, header_encoding=None)[1]
+                self._check_head(stream)
+                return events
         machine = stream.state_machine
         machine.client = False
         machine.headers_received = True
@@ -284,6 +293,23 @@ class StreamwiseConnection(H2Connection):
     def _say(self, kind: int, flags: int, stream_id: int, payload: bytes | memoryview) -> None:
         self._data_to_send += FRAME_HEADER.pack(len(payload) << 8 | kind, flags, stream_id)
         self._data_to_send += payload
+
+    def _check_head(self, stream: H2Stream | None) -> None:
+        """That a request which ends with its head announces no body: h2 does not look."""
+        if stream is None or stream.state_machine.state is not StreamState.HALF_CLOSED_REMOTE:
+            return
+        if announced := stream._expected_content_length:  # noqa: SLF001 -- h2 has read it, and keeps it to itself
+            raise InvalidBodyLengthError(announced, 0)
+
+    def _check_trailers(self, frame: HeadersFrame) -> None:
+        """That a body ends with its trailers, and is as long as announced: h2 would end all, or does not look."""
+        stream = self.streams.get(frame.stream_id)
+        if stream is None or stream.state_machine.state not in RECEIVING:
+            return
+        announced, came = stream._expected_content_length, stream._actual_content_length  # noqa: SLF001 -- as above
+        if "END_STREAM" not in frame.flags or announced not in (None, came):
+            _decode_headers(self.decoder, frame.data)  # the table of fields must not miss them
+            raise InvalidBodyLengthError(announced or 0, came)
 
     def _malformed(self, frame: Frame) -> list[Event]:
         if isinstance(frame, DataFrame) and frame.flow_controlled_length:

@@ -2,7 +2,7 @@
 
 import pytest
 from h2.errors import ErrorCodes
-from h2.events import ConnectionTerminated, DataReceived, Event, RequestReceived, StreamReset
+from h2.events import ConnectionTerminated, DataReceived, Event, RequestReceived, StreamEnded, StreamReset
 from h2.exceptions import FrameTooLargeError, ProtocolError
 from h2.settings import SettingCodes
 from hpack import Encoder
@@ -123,6 +123,49 @@ def test_body_of_another_length_than_announced_costs_its_stream(size: int, *, en
     assert not any(isinstance(e, DataReceived) for e in events)
     resets = [frame for frame in client.said() if isinstance(frame, RstStreamFrame)]
     assert [(frame.stream_id, frame.error_code) for frame in resets] == [(3, ErrorCodes.PROTOCOL_ERROR)]
+    assert client.still_serves(5)
+
+
+@pytest.mark.parametrize("length", [b"1", b"5"])
+@pytest.mark.parametrize("plain", [True, False])
+def test_head_that_announces_a_body_and_ends_costs_its_stream(length: bytes, *, plain: bool) -> None:
+    client = Played()
+    client.opens(1)
+    head = client.head(3, [*POST, (b"content-length", length)], "END_STREAM", *([] if plain else ["PADDED"]))
+    events = client.gets(head)
+    assert [(type(e), e.stream_id) for e in events] == [(StreamReset, 3)]  # type: ignore[attr-defined]  # not every event has one
+    assert [(type(f), f.stream_id) for f in client.said()] == [(RstStreamFrame, 3)]
+    assert client.still_serves(5)
+    assert isinstance(client.gets(client.head(7, [*GET, (b"content-length", b"0")], "END_STREAM"))[0], RequestReceived)
+
+
+@pytest.mark.parametrize(
+    ("length", "flags", "faulty"),
+    [
+        (None, [], True),
+        (None, ["END_STREAM"], False),
+        (b"3", ["END_STREAM"], False),
+        (b"3", [], True),
+        (b"4", ["END_STREAM"], True),
+        (b"4", [], True),
+    ],
+)
+def test_trailers_that_end_nothing_or_too_soon_cost_their_stream(
+    length: bytes | None, flags: list[str], *, faulty: bool
+) -> None:
+    """RFC 9113 section 8.1: a second HEADERS without END_STREAM is malformed, which is an error of its stream."""
+    client = Played()
+    client.opens(1)
+    client.gets(client.head(3, [*POST, *([(b"content-length", length)] if length else [])]), DataFrame(3, b"abc"))
+    events = client.gets(client.head(3, [(b"x-sum", b"1")], *flags))
+    resets = [(e.stream_id, e.error_code) for e in events if isinstance(e, StreamReset)]
+    assert resets == ([(3, ErrorCodes.PROTOCOL_ERROR)] if faulty else [])
+    assert any(isinstance(e, StreamEnded) for e in events) is not faulty
+    assert [type(frame) for frame in client.said()] == ([RstStreamFrame] if faulty else [])
+    assert client.h2.is_open(1)
+    # What was on its way when the stream was reset is nobody's fault, and the table has taken in the trailers.
+    if faulty:
+        client.gets(DataFrame(3, b"d"), client.head(3, [(b"x-sum", b"1")], "END_STREAM"))
     assert client.still_serves(5)
 
 
