@@ -96,7 +96,7 @@ class Backend:
                 play.backend_at.pop(place, None)
                 return bool(script)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            play.backend_at[place] = "the proxy is gone"
+            play.backend_at.pop(place, None)  # the proxy is gone; whether it may, the checks know
         except (Malformed, Ended) as error:
             seen.fault = f"{type(error).__name__}: {error}"
             play.backend_at.pop(place, None)

@@ -37,6 +37,8 @@ class Case:
     """The status that this gateway gives, where the requirement leaves a choice."""
     known: str = ""
     """Why this gateway fails it: a defect that is known and not mended yet."""
+    known_on: tuple[str, ...] = BOTH
+    """Where it fails it."""
     slow: bool = False
     """Over 10 MB."""
     control: bool = True
@@ -46,6 +48,10 @@ class Case:
 
     def __repr__(self) -> str:
         return f"<Case {self.group}: {self.name}>"
+
+    def fails(self, protocol: str) -> bool:
+        """Whether this gateway is known to fail it."""
+        return bool(self.known) and protocol in self.known_on
 
     @property
     def script(self) -> tuple[ClientStep, ...]:

@@ -65,6 +65,10 @@ def _by_name(fields: Sequence[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
     return told
 
 
+def _trailers(wanted: Fields, unwanted: tuple[bytes, ...]) -> dict[bytes, list[bytes]]:
+    return _by_name(wanted) | {name: [] for name in unwanted}
+
+
 @dataclass(frozen=True)
 class Arrives:
     """The request came to the backend as the client said it; where it was said in bytes, as told here.
@@ -78,6 +82,7 @@ class Arrives:
     fields: Mapping[bytes, list[bytes]] = field(default_factory=dict)
     body: Body | Digest = None
     trailers: Fields | None = None
+    without_trailers: tuple[bytes, ...] = ()
     said: bool = True
     """Compare with what was said; else with what stands here alone."""
 
@@ -103,7 +108,7 @@ class Arrives:
         digest = body if isinstance(body, Digest) else Digest.of(body)
         if seen.body != digest:
             yield f"{who}: body {seen.body}, not {digest}"
-        yield from _fields(f"{who}, trailers", _by_name(seen.trailers), _by_name(trailers))
+        yield from _fields(f"{who}, trailers", _by_name(seen.trailers), _trailers(trailers, self.without_trailers))
         yield from sane_request(who, seen)
 
 
@@ -117,6 +122,7 @@ class Comes:
     fields: Mapping[bytes, list[bytes]] = field(default_factory=dict)
     body: Body | Digest = None
     trailers: Fields | None = None
+    without_trailers: tuple[bytes, ...] = ()
     given: bool = True
     """Compare with what was given; else with what stands here alone."""
 
@@ -145,7 +151,7 @@ class Comes:
         if got.body != digest:
             yield f"{who}: body {got.body}, not {digest}"
         trailers = self.trailers if self.trailers is not None else answer.trailers if answer else ()
-        yield from _fields(f"{who}, trailers", _by_name(got.trailers), _by_name(trailers))
+        yield from _fields(f"{who}, trailers", _by_name(got.trailers), _trailers(trailers, self.without_trailers))
         yield from sane_answer(who, got)
 
 
@@ -246,6 +252,77 @@ class Requests:
         if len(play.seen) != self.count:
             told = [f"{seen.method!r} {seen.target!r}" for seen in play.seen]
             yield f"the backend saw {len(play.seen)} requests, not {self.count}: {', '.join(told)}"
+
+
+@dataclass(frozen=True)
+class Dated:
+    """The answer has one Date; this one, where it is told."""
+
+    date: bytes | None = None
+
+    def __call__(self, play: Play) -> Iterator[str]:
+        """See Check."""
+        told = [value for got in play.answers[:1] for value in got.all(b"date")]
+        if len(told) != 1 or (self.date is not None and told != [self.date]):
+            yield f"Date is {told}"
+
+
+@dataclass(frozen=True)
+class Informed:
+    """These 1xx came before the answer, and no others; the first had these fields."""
+
+    statuses: tuple[int, ...]
+    fields: Mapping[bytes, list[bytes]] = field(default_factory=dict)
+
+    def __call__(self, play: Play) -> Iterator[str]:
+        """See Check."""
+        told = [each for got in play.answers[:1] for each in got.informational]
+        if tuple(each.status for each in told) != self.statuses:
+            yield f"1xx: {[each.status for each in told]}, not {list(self.statuses)}"
+        elif told:
+            yield from _fields(f"the {told[0].status}", _by_name(told[0].fields), self.fields)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The client's connection was ended behind that answer, with nothing more on it; or the backend's was."""
+
+    after: int = 0
+    backend: bool = False
+
+    def __call__(self, play: Play) -> Iterator[str]:
+        """See Check."""
+        if self.backend:
+            if not play.backend_cut:
+                yield "the backend's connection stays open"
+            return
+        if not play.client_cut or play.beyond or len(play.answers) != self.after + 1:
+            yield f"the connection is {play.client_cut or 'open'} after {len(play.answers)} answers and {play.beyond!r}"
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """The request that the backend saw last was not whole, and it could see that."""
+
+    def __call__(self, play: Play) -> Iterator[str]:
+        """See Check."""
+        for seen in play.seen[-1:]:
+            if seen.complete or not seen.fault:
+                yield f"the backend took what was cut off for whole, with {seen.body}"
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """One signal before the other."""
+
+    first: str
+    second: str
+
+    def __call__(self, play: Play) -> Iterator[str]:
+        """See Check."""
+        told = [name for name in play.signalled if name in (self.first, self.second)]
+        if told != [self.first, self.second]:
+            yield f"{' before '.join(told) or 'nothing'}, where {self.first} was due before {self.second}"
 
 
 @dataclass(frozen=True)

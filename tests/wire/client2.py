@@ -25,6 +25,7 @@ OF_THE_CONNECTION = frozenset(
 )
 """What HTTP/2 must not say (RFC 9113 section 8.2.2)."""
 WINDOW = 1 << 20
+CANCEL = 8
 
 
 def fields_of(request: Request) -> Fields:
@@ -124,7 +125,8 @@ class Client2:
             case steps.Leave():
                 sockets.close(self.stream)
             case steps.Reset():
-                self._h2.reset_stream(self._said.number, 8)
+                self._h2.reset_stream(self._said.number, CANCEL)
+                self._said.over, self._said.got.fault = True, "reset here"
                 await self._flush()
             case steps.AwaitGone():
                 while not self._gone:
@@ -143,7 +145,10 @@ class Client2:
         number = self._h2.get_next_available_stream_id()
         self._said = self._streams[number] = Stream(number)
         self._unheard.append(self._said)
-        self._h2.send_headers(number, fields, end_stream=end)
+        try:
+            self._h2.send_headers(number, fields, end_stream=end)
+        except ProtocolError:  # the server has said GOAWAY
+            self._said.over, self._said.got.fault = True, "Ended: no stream can be opened any more"
         await self._flush()
 
     async def _say_body(self, data: bytes) -> None:

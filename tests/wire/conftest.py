@@ -15,7 +15,7 @@ def table(*, slow: bool) -> list[object]:
             case,
             protocol,
             id=f"{case.group}-{case.name}-{protocol}".replace(" ", "_"),
-            marks=[pytest.mark.xfail(reason=case.known)] if case.known else [],
+            marks=[pytest.mark.xfail(reason=case.known)] if case.fails(protocol) else [],
         )
         for case in ALL
         if case.slow is slow

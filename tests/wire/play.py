@@ -42,6 +42,8 @@ class Play:
         """The step at which the client is."""
         self.backend_at: dict[int, Any] = {}
         """The step at which the backend is, by number of the request."""
+        self.signalled: list[str] = []
+        """Signals, in order."""
         self._signals: defaultdict[str, trio.Event] = defaultdict(trio.Event)
         self._pending: Got | None = None
 
@@ -58,6 +60,7 @@ class Play:
         """Do a step that is the same on both sides."""
         match step:
             case steps.Signal(name):
+                self.signalled.append(name)
                 self._signals[name].set()
             case steps.Wait(name):
                 await self._signals[name].wait()
