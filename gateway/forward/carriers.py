@@ -4,7 +4,7 @@ What lives here: the form in which ``tree`` sees a transport, and another one's 
 is spoken to directly, since httpx's request and response cost more than all that it does itself.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Protocol, Self, cast
 
@@ -79,11 +79,21 @@ async def send_by_httpx(
         "",
         url_of(origin, request.target),
         headers=request.headers,
-        stream=httpx.ByteStream(body) if isinstance(body, bytes) else cast("httpx.AsyncByteStream", body),
+        stream=httpx.ByteStream(body) if isinstance(body, bytes) else _Upload(body),
         extensions={"target": request.target, "gateway": hooks},
     )
     outgoing.method = request.method.decode("latin-1")  # its constructor would change the case
     return HttpxAnswer(await transport.handle_async_request(outgoing))
+
+
+class _Upload(httpx.AsyncByteStream):
+    """A body in pieces in the form that httpx's own transport insists on."""
+
+    def __init__(self, pieces: AsyncIterable[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._pieces)
 
 
 def url_of(origin: httpx.URL, target: bytes) -> httpx.URL:

@@ -54,6 +54,28 @@ async def test_another_transport_gets_method_target_fields_and_body_as_they_are(
     assert request.content == b"abc"
 
 
+async def test_another_transport_gets_a_body_in_pieces_in_the_form_that_httpx_asks_for() -> None:
+    class Body:
+        def __init__(self) -> None:
+            self.left = [b"a", b"b"]
+
+        def __aiter__(self) -> "Body":
+            return self
+
+        async def __anext__(self) -> bytes:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.AsyncByteStream)  # as httpx.AsyncHTTPTransport asserts
+        return httpx.Response(200, content=b"-".join([piece async for piece in request.stream]))
+
+    carry = carrier_of(httpx.MockTransport(answer), "http://backend:8001")
+    reply = await carry(Request(b"POST", b"/", [(b"transfer-encoding", b"chunked")], Body(), None), Hooks())
+    assert [piece async for piece in reply] == [b"a-b"]
+
+
 async def test_answer_of_another_transport_is_read_piece_by_piece_and_closed() -> None:
     stream = Pieces(b"a", b"b")
     response = httpx.Response(299, headers=[(b"X", b"1")], stream=stream, extensions={"http_version": b"HTTP/2"})
