@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from gateway.server.connection import Connection
 
 STREAM_ID = 1
+HEAD_READ = 16_384
+BODY_READ = 262_144
+"""Bytes asked of the connection at once: much of a body, for each piece costs the reader and the app a turn."""
 PIPELINE_BUFFER = 65_536
 """Bytes of further requests that are taken in while one is in flight."""
 TRAILERS: dict[str, dict[str, object]] = {"http.response.trailers": {}}
@@ -81,6 +84,11 @@ class Http1(H11Protocol):
         if not self._head.body.done:
             return self.stream.inbox.size < self.limits.request_buffer
         return len(self._buffer) < PIPELINE_BUFFER
+
+    @property
+    def read_size(self) -> int:
+        """See Protocols."""
+        return HEAD_READ if self._head is None or self._head.body.done else BODY_READ
 
     async def handle(self, event: Event) -> None:
         """Bytes came, or the connection closed."""

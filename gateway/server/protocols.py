@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from hypercorn.events import Event, RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H2ProtocolAssumedError
-from hypercorn.trio.tcp_server import MAX_RECV
 
 from gateway.server.http1 import Http1
 from gateway.server.http2 import Http2
@@ -17,10 +16,6 @@ from gateway.server.transport import Address
 
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
-
-FRAMES_AT_ONCE = 16_384
-"""Bytes of frames in one turn. In 64 KiB there is room for 5,000 WINDOW_UPDATEs, which take h2 a fifth of a second."""
-
 
 class Protocols(ProtocolWrapper):
     """Hypercorn's wrapper, over our protocols. All but ``initiate``, ``handle`` and ``timed_out`` is synchronous."""
@@ -55,8 +50,8 @@ class Protocols(ProtocolWrapper):
 
     @property
     def read_size(self) -> int:
-        """Bytes to take in at once: what they ask for is done in one turn, and small frames ask for much."""
-        return FRAMES_AT_ONCE if isinstance(self.protocol, Http2) else MAX_RECV
+        """Bytes to take in at once."""
+        return self.protocol.read_size
 
     def client_left(self) -> None:
         """The connection is gone: tell the apps."""

@@ -59,14 +59,17 @@ class PlainStream:
         Raises NothingSent where not a byte was taken, trio.BrokenResourceError or ClosedResourceError where nobody
         knows how many were.
         """
-        try:
-            sent = os.write(self._stream.socket.fileno(), data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            raise NothingSent(str(error)) from error
-        if sent < len(data):
-            await self._stream.send_all(memoryview(data)[sent:])
+        sock, sent = self._stream.socket, 0
+        while True:
+            try:
+                sent += os.write(sock.fileno(), memoryview(data)[sent:] if sent else data)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise (trio.BrokenResourceError if sent else NothingSent)(str(error)) from error
+            if sent == len(data):
+                return
+            await trio.lowlevel.wait_writable(sock.fileno())
 
     async def receive_some(self, max_bytes: int | None = None, *, patiently: bool = False) -> bytes:
         """See ByteStream; ``patiently``: nothing can be there yet, so wait first."""
