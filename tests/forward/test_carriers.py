@@ -67,11 +67,12 @@ async def test_another_transport_gets_a_body_in_pieces_in_the_form_that_httpx_as
                 raise StopAsyncIteration
             return self.left.pop(0)
 
-    async def answer(request: httpx.Request) -> httpx.Response:
-        assert isinstance(request.stream, httpx.AsyncByteStream)  # as httpx.AsyncHTTPTransport asserts
-        return httpx.Response(200, content=b"-".join([piece async for piece in request.stream]))
+    class Strict(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            assert isinstance(request.stream, httpx.AsyncByteStream)  # as httpx.AsyncHTTPTransport asserts
+            return httpx.Response(200, content=b"-".join([piece async for piece in request.stream]))
 
-    carry = carrier_of(httpx.MockTransport(answer), "http://backend:8001")
+    carry = carrier_of(Strict(), "http://backend:8001")
     reply = await carry(Request(b"POST", b"/", [(b"transfer-encoding", b"chunked")], Body(), None), Hooks())
     assert [piece async for piece in reply] == [b"a-b"]
 
