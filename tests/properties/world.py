@@ -3,8 +3,8 @@
 What never lives here: expectations.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -218,12 +218,16 @@ Script = Callable[[Connection], Awaitable[None]]
 
 
 @asynccontextmanager
-async def world(script: Script, settings: Settings = TWO_SERVICES) -> AsyncIterator[tuple[RunningGateway, Backend]]:
-    """A gateway before one backend, both new. At the end nothing may be left open but what drains."""
+async def world(
+    script: Script, settings: Settings = TWO_SERVICES, *, hosts: Sequence[str] = ("service1",)
+) -> AsyncIterator[tuple[RunningGateway, Backend]]:
+    """A gateway before new backends that all do the same; gives the first of them. No defect may be logged."""
     network = MemoryNetwork()
-    async with Backend(network, "service1", 8001, script) as backend, running_gateway(network, settings) as gateway:
-        yield gateway, backend
-        assert [event for event in gateway.events if event["level"] == "ERROR"] == []
+    async with AsyncExitStack() as stack:
+        backends = [await stack.enter_async_context(Backend(network, host, 8001, script)) for host in hosts]
+        async with running_gateway(network, settings) as gateway:
+            yield gateway, backends[0]
+            assert [event for event in gateway.events if event["level"] == "ERROR"] == []
 
 
 async def exchange(
