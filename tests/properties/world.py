@@ -46,13 +46,18 @@ class Requests:
         self.connection = connection
         self._at = 0
 
-    async def next(self) -> Message:
-        """The next whole request. Raises PeerGoneError where it does not come, AssertionError where it is none."""
+    async def next(self, *, head: bool = False) -> Message:
+        """The next whole request; ``head``: as soon as its head is there, and once more later.
+
+        Raises PeerGoneError where it does not come, AssertionError where what comes is none.
+        """
         while True:
             found, wrong = strict.requests(self.connection.received[self._at :])
             assert wrong is None, f"the backend was sent nonsense: {wrong} in {self.connection.received!r}"
-            if found and found[0].whole:
+            if found and found[0].whole and not head:
                 self._at += found[0].ends_at
+                return found[0]
+            if found and head:
                 return found[0]
             if not await self.connection.receive():
                 raise PeerGoneError
