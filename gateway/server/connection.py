@@ -8,6 +8,7 @@ deadline the protocol moves; and a write that is cut off in the middle, by whate
 nobody could tell where in the stream it stopped.
 """
 
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from math import inf
@@ -66,6 +67,7 @@ class Connection(TCPServer):
         """When ``protocol.timed_out`` is to be called; the scope's deadline may be sooner."""
         self._held: trio.CancelScope | None = None
         self._descriptor: int | None = None
+        self._hangup = transport.HangupWatch(stream)
         self._at_once = 0
         self._writing = False
         self._writers = trio.lowlevel.ParkingLot()
@@ -147,8 +149,12 @@ class Connection(TCPServer):
     async def _read_data(self) -> None:
         while not self.gone:
             if not self.protocol.wants_data:
+                # The app may just not have had its turn to take what came.
+                await trio.lowlevel.checkpoint()
+            if not self.protocol.wants_data:
                 with trio.CancelScope() as self._held:
-                    await transport.wait_for_hangup(self.stream)
+                    with contextlib.suppress(trio.ClosedResourceError):
+                        await self._hangup.wait()
                     return
                 continue
             try:
@@ -280,6 +286,7 @@ class Connection(TCPServer):
         if self.gone:
             return
         self.gone = True
+        self._hangup.close()
         if reset:
             transport.abort(self.stream)
         else:

@@ -63,15 +63,18 @@ class TooManyControlFrames(ProtocolError):
 
 
 class PlainHead(HeadersFrame):
-    """HEADERS that are all of a request, in one frame, without padding and priority: what nearly all of them are."""
+    """HEADERS in one frame, without padding and priority, as nearly all of them are."""
 
-    def __init__(self, stream_id: int, data: bytes) -> None:  # hyperframe's takes as long as all else that is done
+    def __init__(
+        self, stream_id: int, data: bytes, *, ends: bool
+    ) -> None:  # hyperframe's takes as long as all the rest
         self.stream_id = stream_id
         self.data = data
+        self.ends = ends
 
     def in_full(self) -> HeadersFrame:
         """The same for h2."""
-        return HeadersFrame(self.stream_id, self.data, flags=["END_STREAM", "END_HEADERS"])
+        return HeadersFrame(self.stream_id, self.data, flags=["END_HEADERS", *(["END_STREAM"] if self.ends else [])])
 
 
 class Frames(FrameBuffer):
@@ -83,12 +86,14 @@ class Frames(FrameBuffer):
         if len(data) >= FRAME_HEADER.size and not self._headers_buffer:
             length_and_type, flags, stream_id = FRAME_HEADER.unpack_from(data)
             end = FRAME_HEADER.size + (length_and_type >> 8)
-            plain = length_and_type & 0xFF == HEADERS and flags == END_STREAM | END_HEADERS and stream_id & 1
+            plain = (
+                length_and_type & 0xFF == HEADERS and flags | END_STREAM == END_STREAM | END_HEADERS and stream_id & 1
+            )
             if plain and end <= len(data) and end <= FRAME_HEADER.size + self.max_frame_size:
                 # The first bit of the stream is to be ignored.
-                head = PlainHead(stream_id & 0x7FFFFFFF, bytes(data[FRAME_HEADER.size : end]))
+                block = bytes(data[FRAME_HEADER.size : end])
                 del data[:end]
-                return head
+                return PlainHead(stream_id & 0x7FFFFFFF, block, ends=flags & END_STREAM != 0)
         return super().__next__()
 
 
@@ -214,24 +219,22 @@ class StreamwiseConnection(H2Connection):
         return events
 
     def _open(self, head: PlainHead) -> list[Event]:
-        """What h2 does about a new stream that asks for something and has no more to say."""
+        """What h2 does about a new stream."""
         if len(self.streams) > MOSTLY_CLOSED:
             self._open_streams(1)  # forgets those that are closed
         fields = list(_decode_headers(self.decoder, head.data))
         stream = self._begin_new_stream(head.stream_id, AllowedStreamIDs.ODD)
         for name, _ in fields:
             if name in (b"cookie", b"content-length"):
-                events = stream.receive_headers(fields, end_stream=True, header_encoding=None)[1]
+                events = stream.receive_headers(fields, head.ends, header_encoding=None)[1]
                 self._check_head(stream)
                 return events
         machine = stream.state_machine
         machine.client = False
         machine.headers_received = True
-        machine.state = StreamState.HALF_CLOSED_REMOTE
-        return [
-            RequestReceived(stream_id=head.stream_id, headers=fields),
-            StreamEnded(stream_id=head.stream_id),
-        ]
+        machine.state = StreamState.HALF_CLOSED_REMOTE if head.ends else StreamState.OPEN
+        request = RequestReceived(stream_id=head.stream_id, headers=fields)
+        return [request, StreamEnded(stream_id=head.stream_id)] if head.ends else [request]
 
     def send_headers(  # type: ignore[override]  # h2 would take fields of other types, too
         self,

@@ -5,7 +5,7 @@ What never will: the grammar of a head (``heads``), of a body (``gateway.http1``
 
 The reader never waits for an app. While a request is in flight it goes on reading: its body into the inbox, pipelined
 bytes into a small buffer. So it sees the client leave in every state; when both are full, the connection waits for
-the kernel's word instead (``transport.wait_for_hangup``).
+the kernel's word instead (``transport.HangupWatch``).
 """
 
 from math import inf

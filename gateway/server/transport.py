@@ -1,6 +1,6 @@
 """What differs between a socket, TLS over it, and a stream in memory: who is there, and how to close at once.
 
-What never lives here: anything about HTTP. Everything is synchronous but ``wait_for_hangup``.
+What never lives here: anything about HTTP. Everything is synchronous but waiting.
 """
 
 import contextlib
@@ -86,20 +86,33 @@ def abort(stream: Any) -> None:
         close(stream)
 
 
-async def wait_for_hangup(stream: Any) -> None:
-    """Until the client's FIN or RST is here, even behind bytes that nobody has read.
+class HangupWatch:
+    """Sees the client's FIN or RST, even behind bytes that nobody has read.
 
     While a connection is held back nobody reads it, so nobody would see the client leave. The kernel knows: an epoll
-    of its own tells of EPOLLRDHUP, and trio can wait for that epoll as for any descriptor. Without a socket, or
-    without epoll, this waits for ever: then the departure is seen when reading goes on.
+    of its own tells of EPOLLRDHUP, and trio can wait for that epoll as for any descriptor. It is made at the first need
+    and kept, for one that is held back once is held back again. Without a socket, without epoll or without a free
+    descriptor, ``wait`` waits for ever: then the departure is seen when reading goes on.
     """
-    sock = socket_of(stream)
-    if sock is None or not hasattr(select, "epoll"):
-        await trio.sleep_forever()
-    try:
-        watch = select.epoll(1)
-    except OSError:  # out of descriptors
-        await trio.sleep_forever()
-    with watch:
-        watch.register(sock.fileno(), select.EPOLLRDHUP)
-        await trio.lowlevel.wait_readable(watch.fileno())
+
+    def __init__(self, stream: Any) -> None:
+        self._sock = socket_of(stream) if hasattr(select, "epoll") else None
+        self._watch: select.epoll | None = None
+
+    async def wait(self) -> None:
+        """Until the client has left."""
+        if self._watch is None and self._sock is not None:
+            with contextlib.suppress(OSError):  # out of descriptors
+                self._watch = select.epoll(1)
+                self._watch.register(self._sock.fileno(), select.EPOLLRDHUP)
+        if self._watch is None:
+            await trio.sleep_forever()
+        else:
+            await trio.lowlevel.wait_readable(self._watch.fileno())
+
+    def close(self) -> None:
+        """Give the descriptor back. Whoever waits gets trio.ClosedResourceError."""
+        if self._watch is not None:
+            trio.lowlevel.notify_closing(self._watch.fileno())
+            self._watch.close()
+            self._watch = None

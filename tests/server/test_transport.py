@@ -258,18 +258,30 @@ async def leave_by_reset(stream: Any) -> None:
 @pytest.mark.parametrize("ends", ["socket", "TLS over a socket"], indirect=True)
 async def test_hangup_is_seen_behind_bytes_that_nobody_has_read(ends: Ends, leave: Any) -> None:
     before = descriptors()
+    watch = transport.HangupWatch(ends.ours)
     await ends.client.send_all(b"x" * 1000)
     with trio.move_on_after(0.02) as clock:
-        await transport.wait_for_hangup(ends.ours)
+        await watch.wait()
     assert clock.cancelled_caught, "bytes alone are no hangup"
-    assert descriptors() == before
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(transport.wait_for_hangup, ends.ours)
+        nursery.start_soon(watch.wait)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.deadline = trio.current_time() + 5
         await leave(ends.client)
     assert not nursery.cancel_scope.cancelled_caught
+    watch.close()
     assert not descriptors() - before
+
+
+@pytest.mark.parametrize("ends", ["socket"], indirect=True)
+async def test_watch_that_is_closed_lets_its_waiter_go(ends: Ends) -> None:
+    watch = transport.HangupWatch(ends.ours)
+    with trio.fail_after(5), pytest.RaisesGroup(trio.ClosedResourceError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch.wait)
+            await trio.testing.wait_all_tasks_blocked()
+            watch.close()
+    watch.close()  # again is nothing
 
 
 @pytest.mark.parametrize("ends", ["memory", "TLS in memory"], indirect=True)
@@ -278,7 +290,7 @@ async def test_without_a_socket_the_hangup_is_seen_when_reading_goes_on(
 ) -> None:
     await ends.client.aclose()
     with trio.move_on_after(1000) as clock:
-        await transport.wait_for_hangup(ends.ours)
+        await transport.HangupWatch(ends.ours).wait()
     assert clock.cancelled_caught
     assert await ends.carrier.receive_some() == b""
 
@@ -298,6 +310,6 @@ def no_descriptors() -> Iterator[None]:
 async def test_out_of_descriptors_the_hangup_is_seen_when_reading_goes_on(ends: Ends) -> None:
     await ends.client.aclose()
     with no_descriptors(), trio.move_on_after(0.05) as clock:
-        await transport.wait_for_hangup(ends.ours)
+        await transport.HangupWatch(ends.ours).wait()
     assert clock.cancelled_caught
     assert await ends.carrier.receive_some() == b""
