@@ -8,7 +8,8 @@ form that any index serves:
 
     pyproject.toml               [tool.uv] constraint-dependencies and build-constraint-dependencies: names and versions
     requirements.lock            every group, extra and member: names, versions and hashes
-    containers/requirements.txt  what the images run: a part of requirements.lock, byte for byte
+    containers/requirements.txt  what the gateway's image runs: a part of requirements.lock, byte for byte
+    containers/services.txt      what the image of the services and of the worker runs: likewise
     containers/build.txt         what builds the wheels inside the images: likewise
 
 Resolving is uv's work, done in a copy of the tree: a ``uv.lock`` that lies about here is neither used nor touched. What
@@ -30,7 +31,8 @@ ROOT = Path(__file__).parent.parent
 LOCK = "requirements.lock"
 EXPORTS: Mapping[str, tuple[str, ...]] = {
     LOCK: ("--all-groups", "--all-extras", "--all-packages"),
-    "containers/requirements.txt": ("--all-packages", "--no-default-groups"),
+    "containers/requirements.txt": ("--no-default-groups",),
+    "containers/services.txt": tuple(f"--package=fixture-{name}" for name in ("service1", "service2", "worker")),
     "containers/build.txt": ("--only-group", "build"),
 }
 PINNED_BY: Mapping[str, str] = {

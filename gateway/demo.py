@@ -49,12 +49,12 @@ class Step:
 
 STEPS = (
     Step(
-        "Place an order with service1, and read it.",
+        "Place an order with service1, and read it as soon as its worker is done with it.",
         "curl -s URL/api/service1/orders -H 'Content-Type: application/json'"
         """ -d '{"order_id": "ORD-1", "customer_id": "CUST-7", "items": [{"product_id": "SKU-1", "quantity": 2}],"""
         """ "total_amount": 49.90}'""",
     ),
-    Step("", "curl -s URL/api/service1/orders/ORD-1"),
+    Step("", "curl -s 'URL/api/service1/orders/ORD-1?wait=5'"),
     Step(
         "Send a notification with service2.",
         "curl -s URL/api/service2/notifications/send -H 'Content-Type: application/json'"
@@ -94,7 +94,7 @@ def run(port: int | None = None) -> int:
     one. What prevents the demo from starting is one line on standard error for each fault.
     """
     try:
-        apps = {name: import_module(name).create_app() for name in SERVICES}
+        service1, service2 = (import_module(name) for name in SERVICES)
         serve_service = import_module(SERVING).serve
     except ModuleNotFoundError as error:
         if error.name not in {*SERVICES, SERVING.partition(".")[0]}:
@@ -110,6 +110,8 @@ def run(port: int | None = None) -> int:
         for sock in sockets.values():
             sock.close()
         return _fail(str(error))
+    # The worker behind service1 is a thread of this process; it gives its notifications to service2.
+    apps = {"service1": service1.create_app(notify=addresses["service2"]), "service2": service2.create_app()}
     services = [partial(serve_service, apps[name], f"fd://{sock.detach()}") for name, sock in sockets.items()]
     code = 0
     try:

@@ -156,11 +156,13 @@ def test_page_has_a_line_for_each_step(session: Session) -> None:
 
 
 @pytest.mark.requirement("FR-001")
-def test_order_is_placed_and_read_through_the_gateway(session: Session) -> None:
+def test_order_is_placed_processed_by_the_worker_and_read_through_the_gateway(session: Session) -> None:
     placed = session.body("service1/orders -H")
     read = session.body("service1/orders/ORD-1")
     assert placed["status"] == "accepted"
     assert (read["order_id"], read["task_id"]) == (placed["order_id"], placed["task_id"])
+    assert read["status"] == "processed"
+    assert read["notification_id"]
 
 
 @pytest.mark.requirement("FR-002")
@@ -295,7 +297,7 @@ def test_demo_without_the_example_services_says_where_they_are(
 
 
 def test_module_that_an_example_service_misses_is_no_missing_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "service1")
+    monkeypatch.delitem(sys.modules, "service2", raising=False)
     monkeypatch.setitem(sys.modules, "fixture_common.shelf", None)
     with pytest.raises(ModuleNotFoundError, match="shelf"):
         demo.run()
