@@ -11,14 +11,15 @@ from typing import NoReturn
 
 import click
 
-from benchmarks import ab, floods, loads, storm
+from benchmarks import ab, floods, idle, loads, storm
 from benchmarks import instructions as counts
 from benchmarks.plot import bars
 from benchmarks.processes import DidNotStartError
 from benchmarks.report import put_between, report
 from benchmarks.run import Results, Runner
 from benchmarks.subjects import ROOT, Stage
-from benchmarks.workloads import WORKLOADS
+from benchmarks.targets import verdicts
+from benchmarks.workloads import WORKLOADS, Idle
 from gateway.testing.storm import REQUESTS, SEED
 
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -42,7 +43,7 @@ def main(context: click.Context, *, quick: bool, rounds: int, write: bool) -> No
         return
     start = time.monotonic()
     results = measure(rounds=1 if quick else rounds, peers=not quick)
-    tables = report(results)
+    tables = report(results, verdicts(results))
     click.echo(tables)
     if write:
         DOCUMENT.write_text(put_between(DOCUMENT.read_text(encoding="utf-8"), tables), encoding="utf-8")
@@ -111,10 +112,24 @@ def measure(*, rounds: int, peers: bool) -> Results:
     with ExitStack() as stack:
         scratch = entered(stack)
         try:
-            subjects = list(Stage(stack, scratch, say).start(peers=peers))
+            stage = Stage(stack, scratch, say)
+            subjects = list(stage.start(peers=peers))
         except DidNotStartError as error:
             raise click.ClickException(str(error)) from error
-        return Runner(subjects, WORKLOADS, scratch, say).run(rounds)
+        results = Runner(subjects, WORKLOADS, scratch, say).run(rounds)
+        results.idle = held(stage, results, rounds, scratch)
+        return results
+
+
+def held(stage: Stage, results: Results, rounds: int, scratch: Path) -> Idle | None:
+    """Measure with idle clients; None, and a line among the failures, where it failed."""
+    if loads.installed(idle.ACTIVE) is None:
+        return None
+    try:
+        return idle.measure(stage, results.subjects[0].origin, rounds, scratch, say)
+    except (OSError, DidNotStartError) as error:
+        results.failures.append(f"idle clients: {error}")
+        return None
 
 
 def plot(results: Results) -> str:

@@ -26,7 +26,7 @@ import trio
 from benchmarks import ok
 from benchmarks.flood_kinds import FLOODS, LARGE, Flood, ending
 from benchmarks.processes import LOAD_CORE, SUBJECT_CORE, Command, free_port, running
-from benchmarks.procfs import PROC, cpu_seconds
+from benchmarks.procfs import cpu_seconds, resident
 from benchmarks.report import cpu_model, table
 from benchmarks.subjects import environment
 from gateway import server
@@ -206,29 +206,22 @@ class Outcome:
     good: Good
 
 
-def resident(status: str) -> int:
-    """Bytes of memory that a process has, from its /proc/<pid>/status."""
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) * 1024
-
-
 def measure(flood: Flood, scratch: Path) -> Outcome:
     """Start a server, flood it, ask it for something sensible all the time."""
     port = free_port()
     words = [sys.executable, "-m", "benchmarks.floods", str(port)]
     started = Command("server", words, f"http://127.0.0.1:{port}/", SUBJECT_CORE, environment())
     with running(started, scratch) as session:
-        status = PROC / str(session) / "status"
         warm_up = Good()
         for _ in range(200):
             warm_up.ask(port)
-        before, cpu = resident(status.read_text(encoding="ascii")), cpu_seconds([session])
+        before, cpu = resident([session]), cpu_seconds([session])
         attacker, good, most = Attacker(flood, port), Good(), before
         thread = threading.Thread(target=attacker.run, args=(SECONDS,))
         thread.start()
         while thread.is_alive():
             good.ask(port)
-            most = max(most, resident(status.read_text(encoding="ascii")))
+            most = max(most, resident([session]))
             time.sleep(0.01)
         thread.join()
         spent = cpu_seconds([session]) - cpu

@@ -71,9 +71,9 @@ def comparison(
 def _load(subject: Subject, workload: Workload, requests: int, scratch: Path) -> None:
     log = scratch / "h2load.log"
     log.unlink(missing_ok=True)
-    url = subject.url2 if workload.http2 else subject.url
+    url = subject.asked(workload)
     if url is None:
-        raise NotCountedError(f"{subject.title} does not speak HTTP/2")
+        raise NotCountedError(f"{subject.title} is not for {workload.title}")
     output = _said(h2load_command(workload, url, requests=requests, log=log, scratch=scratch))
     try:
         load = parse_h2load(output, log.read_text(encoding="ascii") if log.exists() else "")

@@ -23,7 +23,7 @@ class NoLoadError(Exception):
 
 def installed(workload: Workload) -> str | None:
     """The generator to use for this workload, or None where there is none."""
-    wanted = ["h2load"] if workload.http2 else ["wrk", "h2load"]
+    wanted = ["h2load"] if workload.http2 else ["wrk"] if workload.bulk else ["wrk", "h2load"]
     return next((name for name in wanted if shutil.which(name)), None)
 
 
@@ -34,7 +34,8 @@ def wrk_command(workload: Workload, url: str, *, scratch: Path) -> list[str]:
     if workload.body:
         script = scratch / f"{workload.key}.lua"
         script.write_text(
-            f"wrk.method = 'POST'\nwrk.body = [[{workload.body}]]\nwrk.headers['Content-Type'] = 'application/json'\n",
+            f"wrk.method = 'POST'\nwrk.body = string.rep([[{workload.body}]], {workload.times})\n"
+            "wrk.headers['Content-Type'] = 'application/json'\n",
             encoding="utf-8",
         )
         command.append(f"--script={script}")
@@ -67,7 +68,7 @@ def h2load_command(workload: Workload, url: str, *, requests: int, log: Path, sc
     command.append(f"--max-concurrent-streams={workload.streams}" if workload.http2 else "--h1")
     if workload.body:
         body = scratch / f"{workload.key}.body"
-        body.write_text(workload.body, encoding="utf-8")
+        body.write_text(workload.body * workload.times, encoding="utf-8")
         command += [f"--data={body}", "--header=content-type: application/json"]
     return [*command, url]
 

@@ -1,4 +1,4 @@
-"""CPU time, as Linux tells it.
+"""CPU time and memory, as Linux tells it.
 
 User and system time of a process come from its CPU-time clock (clock_getcpuclockid(3)), in nanoseconds.
 /proc/<pid>/stat would have them to a clock tick, 10 ms: as much as a change of one per cent makes in a second.
@@ -7,6 +7,7 @@ User and system time of a process come from its CPU-time clock (clock_getcpucloc
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,33 @@ def process_seconds(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | 2)  # what clock_getcpuclockid(3) makes of it on Linux
     except OSError:
         return 0.0
+
+
+def resident(sessions: Iterable[int], field: str = "VmRSS", proc: Path = PROC) -> int:
+    """Bytes that all processes of these sessions have in memory; with ``VmHWM``, the most that each has had.
+
+    What several of them share, such as their code, counts for each.
+    """
+    total = 0
+    for pid in members(sessions, proc):
+        try:
+            total += parse_status((proc / str(pid) / "status").read_text(encoding="utf-8", errors="replace"), field)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+    return total
+
+
+def parse_status(text: str, field: str) -> int:
+    """Read a size in bytes from /proc/<pid>/status; 0 where there is none, as for a process that is a zombie."""
+    line = next((line for line in text.splitlines() if line.startswith(f"{field}:")), f"{field}: 0 kB")
+    return int(line.split()[1]) * 1024
+
+
+def forget_peaks(sessions: Iterable[int], proc: Path = PROC) -> None:
+    """Let the most memory that they have had be what they have now: see clear_refs in proc(5)."""
+    for pid in members(sessions, proc):
+        with suppress(OSError):  # it ended while we looked
+            (proc / str(pid) / "clear_refs").write_text("5", encoding="ascii")
 
 
 def busy_seconds() -> float:

@@ -9,13 +9,15 @@ from statistics import median
 
 from benchmarks.run import Results
 from benchmarks.subjects import Subject
-from benchmarks.workloads import Sample, Workload
+from benchmarks.workloads import Idle, Sample, Workload
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 """What stands between these in docs/performance.md is written by a run with --write."""
 
 BASE = "hypercorn"
 """The subject that ratios are told against."""
+BULK_BASE = "nginx"
+"""And where large bodies are moved."""
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -37,16 +39,19 @@ def added_latency(through: dict[int, Sample], direct: dict[int, Sample]) -> floa
     return median(added) if added else None
 
 
-def report(results: Results) -> str:
-    """All tables of a run."""
-    parts = [conditions(results)]
+def report(results: Results, targets: str = "") -> str:
+    """All tables of a run, those of the targets first."""
+    parts = [conditions(results), *([targets] if targets else [])]
     for workload in results.workloads:
         rows = [row for subject in results.subjects if (row := _row(results, workload, subject))]
         parts.append(f"**{workload.title}**")
-        head = ["", "requests/s (range)", "CPU µs/request", "÷ stock", "p50 ms", "p99 ms"]
-        parts.append(table([head, *rows]) if rows else "Not measured: no load generator for it is installed.")
+        parts.append(
+            table([_head(workload), *rows]) if rows else "Not measured: no load generator for it is installed."
+        )
     parts.append("**Added latency**: p50 through the proxy minus p50 of direct access, in ms")
     parts.append(table(_latency_rows(results)))
+    if results.idle is not None:
+        parts += ["**Idle clients**: they have asked once and stay", table(_idle_rows(results.idle))]
     parts += [f"- {failure}" for failure in results.failures]
     return "\n\n".join(parts) + "\n"
 
@@ -86,7 +91,8 @@ def _row(results: Results, workload: Workload, subject: Subject) -> list[str] | 
     each = list(samples.values())
     rates = [sample.rate for sample in each]
     errors = sum(sample.load.errors for sample in each)
-    to_base = ratio(samples, results.of(workload, BASE), lambda sample: sample.cpu_per_request)
+    base = BULK_BASE if workload.bulk else BASE
+    to_base = ratio(samples, results.of(workload, base), lambda sample: sample.cpu_per_request)
     return [
         subject.title + (f" ({errors} errors)" if errors else ""),
         f"{median(rates):,.0f}" + (f" ({min(rates):,.0f}-{max(rates):,.0f})" if len(rates) > 1 else ""),
@@ -94,7 +100,33 @@ def _row(results: Results, workload: Workload, subject: Subject) -> list[str] | 
         "" if to_base is None or subject.key == "direct" else f"{to_base:.2f}",
         f"{median(sample.load.p50 for sample in each) * 1e3:.2f}",
         f"{median(sample.load.p99 for sample in each) * 1e3:.2f}",
+        *([_memory(each)] if workload.bulk else []),
     ]
+
+
+def _head(workload: Workload) -> list[str]:
+    common = ["requests/s (range)", "CPU µs/request", "÷ nginx" if workload.bulk else "÷ stock", "p50 ms", "p99 ms"]
+    return ["", *common, *(["memory, MB: before, peak"] if workload.bulk else [])]
+
+
+def _memory(samples: Sequence[Sample]) -> str:
+    """Of the round in which it grew most."""
+    worst = max((sample.memory for sample in samples), key=lambda memory: memory.grown)
+    return f"{worst.before / 1e6:.0f}, {worst.peak / 1e6:.0f}"
+
+
+def _idle_rows(idle: Idle) -> list[list[str]]:
+    rows = [["", "memory, MB", "requests/s", "CPU µs/request", "p50 ms", "p99 ms"]]
+    for title, memory, samples in (("none", idle.before, idle.alone), (f"{idle.held:,}", idle.after, idle.beside)):
+        figures = (
+            (lambda sample: sample.rate, ",.0f"),
+            (lambda sample: sample.cpu_per_request, ".0f"),
+            (lambda sample: sample.load.p50 * 1e3, ".2f"),
+            (lambda sample: sample.load.p99 * 1e3, ".2f"),
+        )
+        cells = [f"{median(map(figure, samples)):{form}}" if samples else "" for figure, form in figures]
+        rows.append([title, f"{memory / 1e6:.0f}", *cells])
+    return rows
 
 
 def _latency_rows(results: Results) -> list[list[str]]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from benchmarks import loads
 from benchmarks.loads import NoLoadError
 from benchmarks.processes import LOAD_CORE, answers, pinned
-from benchmarks.procfs import busy_seconds, cpu_seconds
+from benchmarks.procfs import busy_seconds, cpu_seconds, forget_peaks, resident
 from benchmarks.subjects import Subject
-from benchmarks.workloads import Load, Sample, Workload
+from benchmarks.workloads import PATH, Idle, Load, Memory, Sample, Workload
 
 FIRST_GUESS = 500
 """Requests to warm a subject up with, and to learn how many h2load can send in a second."""
@@ -30,13 +30,14 @@ class Results:
     subjects: Sequence[Subject]
     samples: dict[tuple[str, str], dict[int, Sample]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    idle: Idle | None = None
     others: float = 0.0
     """The part of the machine that other processes used meanwhile, 0 to 1."""
 
-    def of(self, workload: Workload, subject: Subject | str) -> dict[int, Sample]:
+    def of(self, workload: Workload | str, subject: Subject | str) -> dict[int, Sample]:
         """The samples by round."""
-        key = subject if isinstance(subject, str) else subject.key
-        return self.samples.get((workload.key, key), {})
+        work, key = (each if isinstance(each, str) else each.key for each in (workload, subject))
+        return self.samples.get((work, key), {})
 
 
 class Runner:
@@ -67,16 +68,17 @@ class Runner:
         return self.results
 
     def _warm_up(self, subject: Subject, workload: Workload) -> None:
-        url = subject.url2 if workload.http2 else subject.url
+        url = subject.asked(workload)
         if url is not None and loads.installed(workload) == "h2load":
             self._try(subject, workload, lambda: self._h2load(workload, url, FIRST_GUESS))
 
     def _measure(self, number: int, rounds: int, workload: Workload, subject: Subject) -> None:
-        url = subject.url2 if workload.http2 else subject.url
+        url = subject.asked(workload)
         generator = loads.installed(workload)
         if url is None or generator is None or subject.key in self._dead:
             return
-        before = cpu_seconds([subject.session])
+        forget_peaks([subject.session])
+        memory, before = resident([subject.session]), cpu_seconds([subject.session])
         if generator == "wrk":
             load = self._try(subject, workload, lambda: self._wrk(workload, url))
         else:
@@ -84,7 +86,8 @@ class Runner:
             load = self._try(subject, workload, lambda: self._h2load(workload, url, requests))
         if load is None:
             return
-        sample = Sample(load, cpu_seconds([subject.session]) - before)
+        cpu = cpu_seconds([subject.session]) - before
+        sample = Sample(load, cpu, Memory(memory, resident([subject.session], "VmHWM")))
         self.results.samples.setdefault((workload.key, subject.key), {})[number] = sample
         self._say(
             f"round {number + 1}/{rounds}  {workload.title:<45} {subject.title:<24}"
@@ -105,7 +108,7 @@ class Runner:
             failure = f"{workload.title}: {subject.title} failed: {error}"
             self.results.failures.append(failure)
             self._say(failure)
-            if not answers(subject.url):
+            if not answers(subject.url + PATH):
                 self._dead.add(subject.key)
             return None
         self._rates[subject.key, workload.key] = done.requests / done.seconds

@@ -6,7 +6,7 @@
 | gateway | ``gateway serve`` in front of it, configured by three variables, all else as it comes |
 | server | ``gateway.server`` alone, answering "ok" |
 | hypercorn | stock Hypercorn, its trio worker, answering "ok" with the same app |
-| nginx, haproxy | each in front of the same backend, one worker, where it is installed |
+| nginx, haproxy, caddy, fastapi | each in front of the same backend, one worker, where it is installed: see ``peers`` |
 """
 
 import os
@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from benchmarks.backend import BODY
+from benchmarks.peers import PEERS, PROXIED, backend_servers, nginx_config
 from benchmarks.processes import LOAD_CORE, SUBJECT_CORE, Command, DidNotStartError, free_port, running
+from benchmarks.workloads import PATH, Workload
 
-PATH = "/api/orders?customer=c-1"
-PROXIED = "/api/service1/orders?customer=c-1"
 ROOT = Path(__file__).parent.parent
+
+DIRECT = "/api"
+"""What stands before a workload's path at the backend."""
 
 HYPERCORN_LIMIT = 1000
 """What Hypercorn's configuration has for ``keep_alive_max_requests``, and the gateway leaves as it is."""
@@ -37,16 +39,27 @@ class Subject:
     title: str
     session: int
     url: str
+    """With the prefix, without a slash at the end."""
     url2: str | None
     """For HTTP/2 with prior knowledge; None where it does not speak it."""
     proxy: bool = False
     per_connection: float = inf
     """Requests after which it says goodbye to an HTTP/2 connection; h2load then fails those that are left."""
+    small: bool = False
+    """Whether large bodies are not for it."""
+    only: frozenset[str] | None = None
+    """The keys of the workloads that it is for; None: all."""
 
     @property
     def origin(self) -> str:
         """The URL without its path."""
         return "/".join(self.url.split("/")[:3])
+
+    def asked(self, workload: Workload) -> str | None:
+        """The URL of a workload; None where it is not for this subject."""
+        base = self.url2 if workload.http2 else self.url
+        left_out = (self.small and workload.bulk) or (self.only is not None and workload.key not in self.only)
+        return None if base is None or left_out else base + workload.path
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -68,35 +81,32 @@ class Stage:
         """Start all that can be started. What cannot is told; raises DidNotStartError where it is our own."""
         backend = self.backend()
         yield backend
-        target = backend.origin.removeprefix("http://")
         yield self.gateway(backend.origin)
         yield self.server()
         yield self.hypercorn()
-        if not peers:
-            return
-        for name, start in (("nginx", self.nginx), ("haproxy", self.haproxy)):
-            if shutil.which(name) is None:
-                self._say(f"{name} is not installed: skipped")
+        for key in PEERS if peers else ():
+            if (missing := PEERS[key].missing()) is not None:
+                self._say(f"{PEERS[key].title}: skipped, {missing}")
                 continue
             try:
-                yield start(target)
+                yield self.peer(key, backend.origin)
             except DidNotStartError as error:
                 self._say(f"skipped: {error}")
 
     def backend(self) -> Subject:
         """nginx, or where it is not installed a small one of ours, on the core of the load."""
         port, port2 = free_port(), free_port()
-        url = f"http://127.0.0.1:{port}{PATH}"
+        url = f"http://127.0.0.1:{port}{DIRECT}"
         if shutil.which("nginx") is None:
-            self._say("nginx is not installed: the backend is a small one in Python, without HTTP/2")
+            self._say("nginx is not installed: the backend is a small one in Python, without HTTP/2 and large bodies")
             command = [sys.executable, "-m", "benchmarks.backend", str(port)]
-            return Subject("direct", "direct", self._run("backend", command, url, core=LOAD_CORE), url, None)
-        answer = f"default_type application/json; return 200 '{BODY.decode()}';"
-        servers = f"""
-            server {{ listen 127.0.0.1:{port}; access_log off; location / {{ {answer} }} }}
-            server {{ listen 127.0.0.1:{port2} http2; access_log off; location / {{ {answer} }} }}"""
-        session = self._run("backend", self._nginx("backend", servers), url, core=LOAD_CORE)
-        return Subject("direct", "direct", session, url, f"http://127.0.0.1:{port2}{PATH}")
+            return Subject(
+                "direct", "direct", self._run("backend", command, url, core=LOAD_CORE), url, None, small=True
+            )
+        folder = self._folder("backend")
+        words = nginx_config(folder, backend_servers(folder, port, port2, free_port()))
+        session = self._run("backend", words, url, core=LOAD_CORE)
+        return Subject("direct", "direct", session, url, f"http://127.0.0.1:{port2}{DIRECT}")
 
     def gateway(
         self,
@@ -119,7 +129,7 @@ class Stage:
         port = free_port()
         url = f"http://127.0.0.1:{port}{PROXIED}"
         session = self._run("server", [sys.executable, "-m", "benchmarks.ok", str(port)], url)
-        return Subject("server", 'gateway.server, "ok"', session, url, url, per_connection=HYPERCORN_LIMIT)
+        return Subject("server", 'gateway.server, "ok"', session, url, url, per_connection=HYPERCORN_LIMIT, small=True)
 
     def hypercorn(self) -> Subject:
         """Stock Hypercorn with the same app."""
@@ -127,83 +137,27 @@ class Stage:
         url = f"http://127.0.0.1:{port}{PROXIED}"
         command = [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", f"127.0.0.1:{port}"]
         session = self._run("hypercorn", [*command, "benchmarks.ok:app"], url)
-        return Subject("hypercorn", 'stock Hypercorn, "ok"', session, url, url, per_connection=HYPERCORN_LIMIT)
+        title = 'stock Hypercorn, "ok"'
+        return Subject("hypercorn", title, session, url, url, per_connection=HYPERCORN_LIMIT, small=True)
 
-    def nginx(self, target: str) -> Subject:
-        """Start nginx as a proxy, one worker."""
-        port, port2 = free_port(), free_port()
-        url = f"http://127.0.0.1:{port}{PROXIED}"
-        location = """location /api/service1/ {
-                proxy_pass http://backend/api/;
-                proxy_http_version 1.1;
-                proxy_set_header Connection "";
-                proxy_set_header Host $http_host;
-                proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                proxy_set_header X-Forwarded-Proto $scheme;
-                proxy_set_header X-Forwarded-Host $http_host;
-                proxy_set_header X-Request-ID $request_id;
-            }"""
-        servers = f"""
-            upstream backend {{ server {target}; keepalive 128; keepalive_requests 100000000; }}
-            server {{ listen 127.0.0.1:{port}; access_log /dev/null; {location} }}
-            server {{ listen 127.0.0.1:{port2} http2; access_log /dev/null; {location} }}"""
-        session = self._run("nginx", self._nginx("nginx", servers), url)
-        return Subject("nginx", "nginx", session, url, f"http://127.0.0.1:{port2}{PROXIED}", proxy=True)
+    def peer(self, key: str, origin: str) -> Subject:
+        """Another proxy."""
+        kind = PEERS[key]
+        ports = free_port(), free_port()
+        words, settings = kind.configure(self._folder(key), ports, origin.removeprefix("http://"))
+        url = f"http://127.0.0.1:{ports[0]}{kind.prefix}"
+        session = self._run(key, words, url, env=environment(**settings))
+        url2 = None if kind.port2 is None else f"http://127.0.0.1:{ports[kind.port2]}{kind.prefix}"
+        return Subject(key, kind.title, session, url, url2, proxy=True, only=kind.only)
 
-    def haproxy(self, target: str) -> Subject:
-        """HAProxy, one thread."""
-        port = free_port()
-        url = f"http://127.0.0.1:{port}{PROXIED}"
-        config = self._scratch / "haproxy.cfg"
-        config.write_text(
-            f"""global
-    log stdout format raw local0
-    nbthread 1
-defaults
-    mode http
-    log global
-    option httplog
-    option forwardfor
-    timeout connect 5s
-    timeout client 60s
-    timeout server 30s
-frontend clients
-    bind 127.0.0.1:{port}
-    unique-id-format %[uuid()]
-    unique-id-header X-Request-ID
-    http-request replace-path /api/service1/(.*) /api/\\1
-    default_backend backend
-backend backend
-    http-reuse always
-    server backend {target}
-""",
-            encoding="utf-8",
-        )
-        session = self._run("haproxy", ["haproxy", "-db", "-f", str(config)], url)
-        return Subject("haproxy", "HAProxy", session, url, url, proxy=True)
-
-    def _nginx(self, name: str, servers: str) -> list[str]:
+    def _folder(self, name: str) -> Path:
         folder = self._scratch / name
         folder.mkdir()
-        temporary = " ".join(
-            f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        config = folder / "nginx.conf"
-        config.write_text(
-            f"""daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr error;
-            events {{ worker_connections 4096; }}
-            http {{
-            keepalive_requests 100000000; {temporary}
-            {servers}
-            }}
-            """,
-            encoding="utf-8",
-        )
-        return ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(config)]
+        return folder
 
     def _run(
         self, name: str, command: list[str], url: str, *, core: int = SUBJECT_CORE, env: dict[str, str] | None = None
     ) -> int:
         self._say(f"starting {name}")
-        started = Command(name, command, url, core, environment() if env is None else env)
+        started = Command(name, command, url + PATH, core, environment() if env is None else env)
         return self._stack.enter_context(running(started, self._scratch))

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+PATH = "/orders?customer=c-1"
+"""What is asked for, but for the large bodies."""
+MEGABYTES = 8
+DOWNLOAD, UPLOAD = "/download", "/upload"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
@@ -12,8 +17,12 @@ class Workload:
     connections: int
     streams: int = 0
     """Concurrent requests on each connection, over HTTP/2; 0 is HTTP/1.1, one at a time."""
+    path: str = PATH
+    """Behind the prefix that all requests to the backend have."""
     body: str = ""
-    """Of a POST; without one it is a GET."""
+    """Of a POST, in ASCII; without one it is a GET."""
+    times: int = 1
+    """How often the body is repeated, to make a large one."""
     seconds: int = 1
     """That each round of it takes: whole ones, wrk knows no others."""
 
@@ -21,6 +30,11 @@ class Workload:
     def http2(self) -> bool:
         """Whether it is HTTP/2, with prior knowledge."""
         return self.streams > 0
+
+    @property
+    def bulk(self) -> bool:
+        """Whether it moves megabytes: then what counts is what a byte costs."""
+        return self.path != PATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +50,26 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that are resident, of all processes together."""
+
+    before: int
+    peak: int
+
+    @property
+    def grown(self) -> int:
+        """How much more there was at most."""
+        return self.peak - self.before
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One workload on one subject in one round."""
 
     load: Load
     cpu: float
     """Seconds of user and system time that the measured processes used meanwhile."""
+    memory: Memory = Memory(0, 0)
 
     @property
     def rate(self) -> float:
@@ -52,6 +80,22 @@ class Sample:
     def cpu_per_request(self) -> float:
         """In microseconds."""
         return self.cpu / self.load.requests * 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """Clients that were idle, and what an active one noticed."""
+
+    wanted: int
+    held: int
+    """As many as were still connected at the end."""
+    before: int
+    """Bytes resident without them."""
+    after: int
+    """And with them."""
+    alone: list[Sample]
+    """Of the active client without them, a sample for each round."""
+    beside: list[Sample]
 
 
 ORDER = (
@@ -66,4 +110,14 @@ WORKLOADS = (
     Workload(key="get-1000", title="GET, 1,000 connections", connections=1000, seconds=3),
     Workload(key="post-32", title="POST of 108 bytes, 32 connections", connections=32, body=ORDER),
     Workload(key="h2-80", title="GET over HTTP/2, 8 connections of 10 streams", connections=8, streams=10),
+    Workload(key="download", title="GET of 8 MB, 4 connections", connections=4, path=DOWNLOAD, seconds=2),
+    Workload(
+        key="upload",
+        title="POST of 8 MB, 4 connections",
+        connections=4,
+        path=UPLOAD,
+        body="0123456789abcdef",
+        times=MEGABYTES * 65_536,
+        seconds=2,
+    ),
 )

@@ -3,7 +3,7 @@ import threading
 from collections import Counter
 
 from benchmarks.flood_kinds import Flood
-from benchmarks.floods import HEAD, Attacker, Good, Outcome, resident, row
+from benchmarks.floods import HEAD, Attacker, Good, Outcome, row
 
 FLOOD = Flood(title="a flood", begin=b"hello", again=b"x" * 1000)
 
@@ -61,7 +61,3 @@ def test_row_tells_when_the_good_client_was_left_waiting() -> None:
     cells = row(Outcome(FLOOD, 0, 0, 0, 1, Counter(open=1), Good([0.5], unanswered=2)))
     assert cells[3] == "open"
     assert cells[6] == "1 of 3"
-
-
-def test_memory_is_read_from_the_status_of_a_process() -> None:
-    assert resident("Name:\tVmRSS: 1\nVmSize:\t  900 kB\nVmRSS:\t   12 kB\n") == 12_288

@@ -79,5 +79,5 @@ def test_without_the_tools_or_the_protocol_nothing_is_counted(
     monkeypatch.setenv("PATH", str(tools))
     with pytest.raises(NotCountedError, match="h2load"):
         counted(subject(), GET, tmp_path)
-    with pytest.raises(NotCountedError, match="HTTP/2"):
+    with pytest.raises(NotCountedError, match="base is not for HTTP/2"):
         counted(subject(url2=None), H2, tmp_path)

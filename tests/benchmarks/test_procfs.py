@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.procfs import TICKS, busy_seconds, cpu_seconds, members, parse_busy, parse_stat, process_seconds
+from benchmarks.procfs import (
+    TICKS,
+    busy_seconds,
+    cpu_seconds,
+    forget_peaks,
+    members,
+    parse_busy,
+    parse_stat,
+    parse_status,
+    process_seconds,
+    resident,
+)
 
 
 def stat(name: str, pid: int, session: int) -> str:
@@ -26,6 +37,34 @@ def test_members_of_the_sessions_are_found_wherever_their_parents_are(tmp_path: 
     assert members([7], tmp_path) == [10, 11]
     assert members([7, 8], tmp_path) == [10, 11, 12]
     assert members([6], tmp_path) == []
+
+
+@pytest.mark.parametrize(("field", "size"), [("VmRSS", 12_288), ("VmHWM", 20_480), ("VmSwap", 0)])
+def test_size_is_read_from_the_line_of_its_field(field: str, size: int) -> None:
+    text = "Name:\tVmRSS: 1\nVmSize:\t  900 kB\nVmHWM:\t   20 kB\nVmRSS:\t   12 kB\n"
+    assert parse_status(text, field) == size
+
+
+def test_memory_of_all_processes_of_a_session_is_summed(tmp_path: Path) -> None:
+    for pid, session in ((10, 7), (11, 7), (12, 8)):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(stat("x", pid, session))
+        (tmp_path / str(pid) / "status").write_text(f"VmRSS: {pid} kB\n")
+    assert resident([7], proc=tmp_path) == 21 * 1024
+    forget_peaks([7], tmp_path)
+    assert [(tmp_path / str(pid) / "clear_refs").exists() for pid in (10, 11, 12)] == [True, True, False]
+
+
+def test_peak_is_forgotten_and_then_seen_again() -> None:
+    session = os.getsid(0)
+    held = bytearray(64 << 20)
+    assert resident([session]) > len(held)
+    del held
+    forget_peaks([session])
+    before = resident([session], "VmHWM")
+    held = bytearray(64 << 20)
+    assert resident([session], "VmHWM") - before > 60 << 20
+    del held
 
 
 def test_process_that_has_gone_has_used_nothing() -> None:

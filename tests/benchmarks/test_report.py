@@ -3,7 +3,7 @@ import pytest
 from benchmarks.report import BEGIN, END, added_latency, put_between, ratio, report, table
 from benchmarks.run import Results
 from benchmarks.subjects import Subject
-from benchmarks.workloads import Load, Sample, Workload
+from benchmarks.workloads import Idle, Load, Memory, Sample, Workload
 
 DIRECT = Subject("direct", "direct", 1, "http://x/", None)
 GATEWAY = Subject("gateway", "gateway", 2, "http://x/", None, proxy=True)
@@ -50,6 +50,31 @@ def test_report_has_a_row_per_subject_and_tells_errors_failures_and_what_is_miss
     assert "| GET over HTTP/2 |  |" in text
     assert "Not measured" in text
     assert "- GET over HTTP/2: stock failed" in text
+
+
+def test_report_of_large_bodies_has_the_memory_of_the_worst_round_and_compares_with_nginx() -> None:
+    large = Workload(key="large", title="GET of 8 MB", connections=4, path="/large")
+    nginx = Subject("nginx", "nginx", 4, "http://x/", None, proxy=True)
+    results = Results([large], [GATEWAY, nginx])
+    load = Load(1000, 0.5, 0.001, 0.002)
+    results.samples["large", "gateway"] = {
+        0: Sample(load, 0.2, Memory(50_000_000, 51_000_000)),
+        1: Sample(load, 0.2, Memory(60_000_000, 70_000_000)),
+    }
+    results.samples["large", "nginx"] = {0: Sample(load, 0.1), 1: Sample(load, 0.1)}
+    text = report(results, "| the targets |")
+    assert text.index("| the targets |") < text.index("**GET of 8 MB**")
+    assert "| ÷ nginx |" in text
+    assert "| gateway | 2,000 (2,000-2,000) | 200 | 2.00 | 1.00 | 2.00 | 60, 70 |" in text
+
+
+def test_report_tells_what_an_active_client_has_with_and_without_idle_ones() -> None:
+    results = Results([GET], [GATEWAY])
+    assert "Idle" not in report(results)
+    results.idle = Idle(
+        wanted=10_000, held=9_900, before=60_000_000, after=160_000_000, alone=[sample(0.1)], beside=[sample(0.2)]
+    )
+    assert "| none | 60 | 2,000 | 100 | 1.00 | 2.00 |\n| 9,900 | 160 | 2,000 | 200 | 1.00 | 2.00 |" in report(results)
 
 
 def test_table_aligns_numbers_to_the_right() -> None:
