@@ -6,6 +6,7 @@ ends the lifespan with its error, and the server with it.
 """
 
 import os
+import resource
 import ssl
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ from gateway.monitor import Monitor
 from gateway.observe import Sink, WallClock, open_log
 from gateway.routing import Route, RouteTable
 from gateway.state import Gateway
-from gateway.transport import BackendTransport
+from gateway.transport import MAX_IDLE, BackendTransport
 
 
 class GatewayApp(QuartTrio):
@@ -49,8 +50,10 @@ def create_app(  # noqa: C901, PLR0915 -- wiring: what looks like branches is th
     ``transports`` replaces the transport of a service, by name; ``sink`` the log on standard output.
     """
     settings = load() if settings is None else settings
+    max_idle = idle_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(settings.services))
     carriers: dict[str, httpx.AsyncBaseTransport] = {
-        service.name: (transports or {}).get(service.name) or transport_for(service) for service in settings.services
+        service.name: (transports or {}).get(service.name) or transport_for(service, max_idle=max_idle)
+        for service in settings.services
     }
     # Probes have connections of their own: with the service's pool exhausted, the probe would tell of the pool.
     probers = {
@@ -169,11 +172,21 @@ def limits_for(service: Service, settings: Settings) -> Limits:
     return Limits(client_timeout=settings.client_timeout, **limits)
 
 
-def transport_for(service: Service) -> BackendTransport:
+def idle_for(descriptors: int, services: int) -> int:
+    """How many idle connections to each service there may be, where the process may have so many descriptors.
+
+    A quarter of them for all services together: what is idle must not keep a request from opening what it needs.
+    """
+    if descriptors == resource.RLIM_INFINITY:
+        return MAX_IDLE
+    return min(MAX_IDLE, max(1, descriptors // 4 // max(1, services)))
+
+
+def transport_for(service: Service, *, max_idle: int = MAX_IDLE) -> BackendTransport:
     """The connections to this service. Raises OSError or ssl.SSLError where its certificates cannot be read."""
     context = None
     if service.scheme == "https":
         context = ssl.create_default_context(cafile=service.ca_file)
         if service.client_cert is not None:
             context.load_cert_chain(service.client_cert, service.client_key)
-    return BackendTransport(ssl_context=context, max_connections=service.max_connections)
+    return BackendTransport(ssl_context=context, max_connections=service.max_connections, max_idle=max_idle)

@@ -1,6 +1,7 @@
 """The wiring: what ``create_app`` makes of its settings, and what runs in the app's lifespan."""
 
 import json
+import resource
 import ssl
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from fixture_common.certs import Authority
 from hypercorn.config import Config
 from trio.testing import MockClock
 
-from gateway.app import GatewayApp, create_app, transport_for
+from gateway.app import GatewayApp, create_app, idle_for, transport_for
 from gateway.config import ConfigError, Service, Settings
 from gateway.errors import Cause
 from gateway.observe import Collector
@@ -27,7 +28,7 @@ from gateway.testing.app import TWO_SERVICES, running_gateway
 from gateway.testing.backend import Backend, Connection, hang, respond, response
 from gateway.testing.network import MemoryNetwork
 from gateway.testing.sockets import SocketNetwork
-from gateway.transport import BackendTransport
+from gateway.transport import MAX_IDLE, BackendTransport
 
 ONE = Service(name="service1", host="service1", port=8001)
 
@@ -335,3 +336,11 @@ async def test_end_of_the_lifespan_closes_every_connection(network: MemoryNetwor
             await client.get("/api/service1/x")
         assert await backend.connections[0].wait_closed() == 0
     assert gateway.events[-1]["message"] == "the gateway has stopped"
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "services", "idle"),
+    [(1024, 2, 128), (65_536, 1, MAX_IDLE), (resource.RLIM_INFINITY, 100, MAX_IDLE), (8, 100, 1), (1024, 0, 256)],
+)
+def test_idle_connections_take_a_quarter_of_the_descriptors_at_most(descriptors: int, services: int, idle: int) -> None:
+    assert idle_for(descriptors, services) == idle

@@ -6,5 +6,6 @@ waits owns the clock, so a caller puts a cancel scope round what it calls, and c
 
 from gateway.transport.backend import Answer, BackendTransport, open_tcp
 from gateway.transport.connection import Hooks, Request
+from gateway.transport.pool import MAX_IDLE
 
-__all__ = ["Answer", "BackendTransport", "Hooks", "Request", "open_tcp"]
+__all__ = ["MAX_IDLE", "Answer", "BackendTransport", "Hooks", "Request", "open_tcp"]

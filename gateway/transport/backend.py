@@ -15,7 +15,7 @@ import trio
 
 from gateway.http1 import RawHeaders, ResponseHead
 from gateway.transport.connection import Connection, Hooks, Request
-from gateway.transport.pool import Pool
+from gateway.transport.pool import MAX_IDLE, Pool
 from gateway.transport.streams import Stream, start_tls
 
 SWEEP_INTERVAL = 1.0
@@ -35,16 +35,22 @@ async def open_tcp(host: str, port: int) -> Stream:
 class BackendTransport(httpx.AsyncBaseTransport):
     """Connections to backends, pooled by origin.
 
-    ``max_connections`` bounds the open connections to each origin; 0 sets no bound. ``ssl_context`` is for https
-    origins, the system's trust by default. ``connect`` opens a stream to a host and port and raises OSError where it
-    cannot.
+    ``max_connections`` bounds the open connections to each origin; 0 sets no bound. ``max_idle`` bounds those that are
+    kept open for the next request. ``ssl_context`` is for https origins, the system's trust by default. ``connect``
+    opens a stream to a host and port and raises OSError where it cannot.
 
     ``request.extensions`` may carry ``"gateway"``, a ``Hooks``, and ``"target"``, the exact request target in bytes.
     """
 
     def __init__(
-        self, *, ssl_context: ssl.SSLContext | None = None, max_connections: int = 0, connect: Connect = open_tcp
+        self,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        max_connections: int = 0,
+        max_idle: int = MAX_IDLE,
+        connect: Connect = open_tcp,
     ) -> None:
+        self._max_idle = max_idle
         self._ssl_context = ssl_context
         self._max_connections = max_connections
         self._connect = connect
@@ -137,7 +143,12 @@ class BackendTransport(httpx.AsyncBaseTransport):
             async def open_connection() -> Connection:
                 return await self._open(scheme, host, port)
 
-            pool = Pool(open_connection, max_connections=self._max_connections, origin=f"{scheme}://{host}:{port}")
+            pool = Pool(
+                open_connection,
+                max_connections=self._max_connections,
+                max_idle=self._max_idle,
+                origin=f"{scheme}://{host}:{port}",
+            )
             self._pools[key] = pool
         return pool
 

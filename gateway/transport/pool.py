@@ -14,8 +14,9 @@ import trio
 from gateway.errors import Phase
 from gateway.transport.connection import Connection, Hooks
 
-MAX_IDLE = 128
-"""Idle connections kept per origin. More would only wait to be found closed."""
+MAX_IDLE = 1_024
+"""Idle connections kept per origin. As many were in use at once within IDLE_SECONDS: to keep fewer than a thousand
+clients need makes nearly every one of their requests open a connection, which costs more than the request."""
 IDLE_SECONDS = 60.0
 """Seconds of trio's clock that an idle connection is kept."""
 
@@ -24,8 +25,14 @@ class Pool:
     """See the module's docstring. ``max_connections`` of 0 sets no bound."""
 
     def __init__(
-        self, open_connection: Callable[[], Awaitable[Connection]], *, max_connections: int = 0, origin: str = ""
+        self,
+        open_connection: Callable[[], Awaitable[Connection]],
+        *,
+        max_connections: int = 0,
+        max_idle: int = MAX_IDLE,
+        origin: str = "",
     ) -> None:
+        self._max_idle = max_idle
         self._open_connection = open_connection
         self._origin = origin
         # A slot is held by a lease, not by a connection: an idle connection gave its slot back. The bound holds all
@@ -79,7 +86,7 @@ class Pool:
         self._release_slot()
         if connection.reusable:
             self._idle.append((connection, trio.current_time()))
-            if len(self._idle) > MAX_IDLE:
+            if len(self._idle) > self._max_idle:
                 self._idle.popleft()[0].abort()
         else:
             connection.abort()

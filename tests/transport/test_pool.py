@@ -10,7 +10,7 @@ from gateway.errors import Phase
 from gateway.http1 import LengthDecoder, ResponseHead
 from gateway.testing.network import MemoryNetwork
 from gateway.transport.connection import Connection, Hooks, Request
-from gateway.transport.pool import IDLE_SECONDS, MAX_IDLE, Pool
+from gateway.transport.pool import IDLE_SECONDS, Pool
 
 GET = Request(b"GET", b"/", [(b"host", b"backend")], b"", 0, keep_alive=True)
 
@@ -198,12 +198,12 @@ async def test_sweep_drops_what_the_backend_closed_and_what_grew_old(
 
 
 async def test_no_more_than_so_many_stay_idle(opener: Opener) -> None:
-    pool = Pool(opener)
-    connections = [await pool.lease(Hooks()) for _ in range(MAX_IDLE + 1)]
+    pool = Pool(opener, max_idle=3)
+    connections = [await pool.lease(Hooks()) for _ in range(4)]
     for connection in connections:
         complete(connection)
         pool.give_back(connection)
-    assert pool.idle == MAX_IDLE
+    assert pool.idle == 3
 
 
 async def test_close_ends_idle_and_leased_connections(opener: Opener) -> None:
