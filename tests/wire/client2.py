@@ -158,12 +158,14 @@ class Client2:
             if room == 0:
                 await self._news.park()
                 continue
-            if room > 0:
-                self._h2.send_data(stream.number, data[:room])
-                data = data[room:]
-                await self._flush()
-            else:
+            if room < 0:
                 break
+            try:
+                self._h2.send_data(stream.number, data[:room])
+            except ProtocolError:  # the server has said GOAWAY
+                break
+            data = data[room:]
+            await self._flush()
         self.play.unsent = self.play.unsent or bool(data)
 
     def _room(self, stream: Stream) -> int:
@@ -180,7 +182,7 @@ class Client2:
                 self._h2.send_headers(self._said.number, lowered, end_stream=True)
             else:
                 self._h2.end_stream(self._said.number)
-        except (NoSuchStreamError, StreamClosedError):
+        except ProtocolError:  # the server has reset the stream, or said GOAWAY
             self.play.unsent = True
         await self._flush()
 
