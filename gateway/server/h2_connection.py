@@ -40,6 +40,7 @@ FRAME_HEADER = Struct(">IBI")
 """Length and type, flags, stream (RFC 9113 section 4.1)."""
 DATA, HEADERS, CONTINUATION = 0x0, 0x1, 0x9
 END_STREAM, END_HEADERS = 0x1, 0x4
+PLAIN = END_HEADERS, END_HEADERS | END_STREAM
 DEFAULT_WINDOW = 65_535
 """Of a connection, until it is raised by WINDOW_UPDATE (RFC 9113 section 6.9.2)."""
 CONNECTION_WINDOW = 1_048_576
@@ -65,9 +66,8 @@ class TooManyControlFrames(ProtocolError):
 class PlainHead(HeadersFrame):
     """HEADERS in one frame, without padding and priority, as nearly all of them are."""
 
-    def __init__(
-        self, stream_id: int, data: bytes, *, ends: bool
-    ) -> None:  # hyperframe's takes as long as all the rest
+    def __init__(self, stream_id: int, data: bytes, *, ends: bool) -> None:
+        # hyperframe's own takes as long as all the rest.
         self.stream_id = stream_id
         self.data = data
         self.ends = ends
@@ -86,9 +86,7 @@ class Frames(FrameBuffer):
         if len(data) >= FRAME_HEADER.size and not self._headers_buffer:
             length_and_type, flags, stream_id = FRAME_HEADER.unpack_from(data)
             end = FRAME_HEADER.size + (length_and_type >> 8)
-            plain = (
-                length_and_type & 0xFF == HEADERS and flags | END_STREAM == END_STREAM | END_HEADERS and stream_id & 1
-            )
+            plain = length_and_type & 0xFF == HEADERS and flags in PLAIN and stream_id & 1
             if plain and end <= len(data) and end <= FRAME_HEADER.size + self.max_frame_size:
                 # The first bit of the stream is to be ignored.
                 block = bytes(data[FRAME_HEADER.size : end])
@@ -225,7 +223,7 @@ class StreamwiseConnection(H2Connection):
         fields = list(_decode_headers(self.decoder, head.data))
         stream = self._begin_new_stream(head.stream_id, AllowedStreamIDs.ODD)
         for name, _ in fields:
-            if name in (b"cookie", b"content-length"):
+            if name == b"content-length":
                 events = stream.receive_headers(fields, head.ends, header_encoding=None)[1]
                 self._check_head(stream)
                 return events
