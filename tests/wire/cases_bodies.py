@@ -1,6 +1,6 @@
 """Bodies and trailers, both ways."""
 
-from .case import Case
+from .case import BOTH, Case
 from .checks import Arrives, Comes, Either, Refused, Requests
 from .messages import Answer, Blob, Fields, Request, chunk, last_chunk
 from .steps import Bytes, Drip, Hear
@@ -41,11 +41,11 @@ BODIES: dict[str, bytes | tuple[bytes, ...] | Blob] = {
     "of 1 MB in one chunk": Blob(MB, chunk=MB),
 }
 
-LARGE: list[tuple[str, Blob | None, Blob | bytes]] = [
-    ("up", Blob(100 * MB), b""),
-    ("up in chunks", Blob(100 * MB, chunk=200_000), b""),
-    ("down", None, Blob(100 * MB)),
-    ("down in chunks", None, Blob(100 * MB, chunk=200_000)),
+LARGE: list[tuple[str, Blob | None, Blob | bytes, tuple[str, ...]]] = [
+    ("up", Blob(100 * MB), b"", BOTH),
+    ("up in chunks", Blob(100 * MB, chunk=200_000), b"", ("1.1",)),
+    ("down", None, Blob(100 * MB), BOTH),
+    ("down in chunks", None, Blob(100 * MB, chunk=200_000), ("1.1",)),
 ]
 
 CODED = ((b"Content-Encoding", b"gzip"), (b"Content-Type", b"text/plain"))
@@ -188,8 +188,9 @@ CASES: list[Case] = [
             request=Request(method=b"PUT", body=up),
             answer=Answer(body=down),
             slow=True,
+            protocols=protocols,
         )
-        for what, up, down in LARGE
+        for what, up, down, protocols in LARGE
     ],
     Case(
         name="trailers of a request",

@@ -178,6 +178,7 @@ CASES: list[Case] = [
         ),
         backend=((GiveHead(Answer(body=Blob(100 * MB, chunk=100_000))), Echo()),),
         slow=True,
+        protocols=("1.1",),
     ),
     # ---- Expect
     Case(

@@ -96,6 +96,7 @@ CASES: list[Case] = [
             client=(Open(fields), Hear()),
             checks=(Either([REFUSED], [Requests(1), Arrives(), Comes()]) if what in MAY_PASS else REFUSED,),
             protocols=("2",),
+            ours=501 if what == "CONNECT" else None if "length" in what else 400,
         )
         for what, (source, fields) in MALFORMED.items()
     ],

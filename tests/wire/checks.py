@@ -212,14 +212,18 @@ class Broken:
     """The client can see that the answer failed: a 5xx of the proxy's, or an answer that does not end."""
 
     n: int = 0
-    statuses: Sequence[int] = (502,)
+    statuses: Sequence[int] = (502, 503, 504)
     begun: bool | None = None
     """True: the answer had to begin; False: it must not have begun, since there was nothing right in it."""
+    told: bool = False
+    """Whether it takes an answer, and closing will not do."""
 
     def __call__(self, play: Play) -> Iterator[str]:
         """See Check."""
         got = play.answers[self.n] if len(play.answers) > self.n else Got([])
-        if got.status in self.statuses:
+        if self.told and not got.status:
+            yield f"no answer, but {got.fault or 'nothing'}"
+        elif got.status in self.statuses:
             if self.begun:
                 yield f"{got.status}, where the answer had begun"
         elif got.status and (got.complete or self.begun is False):

@@ -10,6 +10,7 @@ from gateway.testing.network import MemoryNetwork
 from .backend import Backend
 from .case import Case
 from .conftest import MAX_BODY, table
+from .contract import contract
 from .run import run_case
 
 SETTINGS = Settings(
@@ -27,5 +28,6 @@ async def test_case(case: Case, protocol: str, network: MemoryNetwork, autojump_
             verdict = await run_case(
                 case, lambda: network.connect(gateway.host, gateway.port), backend, protocol, patience=20
             )
+            verdict.faults += contract(case, verdict.play)
         nursery.cancel_scope.cancel()
     assert verdict.passed, str(verdict)
