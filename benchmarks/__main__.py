@@ -11,9 +11,8 @@ from typing import NoReturn
 
 import click
 
-from benchmarks import ab, floods, idle, loads, storm
+from benchmarks import ab, floods, idle, loads, plots, profiles, storm
 from benchmarks import instructions as counts
-from benchmarks.plot import bars
 from benchmarks.processes import DidNotStartError
 from benchmarks.report import put_between, report
 from benchmarks.run import Results, Runner
@@ -23,7 +22,6 @@ from benchmarks.workloads import WORKLOADS, Idle
 from gateway.testing.storm import REQUESTS, SEED
 
 DOCUMENT = ROOT / "docs" / "performance.md"
-PLOT = ROOT / "docs" / "performance.svg"
 SERVER = ROOT / "docs" / "server.md"
 
 
@@ -46,9 +44,10 @@ def main(context: click.Context, *, quick: bool, rounds: int, write: bool) -> No
     tables = report(results, verdicts(results))
     click.echo(tables)
     if write:
-        DOCUMENT.write_text(put_between(DOCUMENT.read_text(encoding="utf-8"), tables), encoding="utf-8")
-        PLOT.write_text(plot(results), encoding="utf-8")
-        say(f"written: {DOCUMENT.relative_to(ROOT)}, {PLOT.relative_to(ROOT)}")
+        put(DOCUMENT, tables)
+        for path, drawn in plots.drawings(results).items():
+            (DOCUMENT.parent / path).write_text(drawn, encoding="utf-8")
+            say(f"written: {path}")
     say(f"{time.monotonic() - start:.0f} s in all")
 
 
@@ -68,8 +67,7 @@ def floods_command(*, write: bool) -> None:
         measured = floods.run(entered(stack), say)
     click.echo(measured)
     if write:
-        SERVER.write_text(put_between(SERVER.read_text(encoding="utf-8"), measured), encoding="utf-8")
-        say(f"written: {SERVER.relative_to(ROOT)}")
+        put(SERVER, measured)
 
 
 @main.command("ab")
@@ -94,6 +92,31 @@ def ab_command(*, base: str, head: str | None, work: tuple[str, ...], rounds: in
         except (DidNotStartError, ab.NoSuchRevisionError, counts.NotCountedError) as error:
             raise click.ClickException(str(error)) from error
     click.echo(told)
+
+
+@main.command("profile")
+@click.option("--work", default="get", show_default=True, type=click.Choice(list(ab.WORK)))
+@click.option("--seconds", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--top", default=15, show_default=True, type=click.IntRange(1))
+@click.option("--write", is_flag=True, help="Put the tables into docs/.")
+def profile_command(*, work: str, seconds: int, top: int, write: bool) -> None:
+    """Tell where the gateway's time goes, as microseconds per request."""
+    with ExitStack() as stack:
+        scratch = entered(stack)
+        try:
+            profile = profiles.run(Stage(stack, scratch, say), ab.workload(work), scratch, say, seconds=seconds)
+        except (DidNotStartError, profiles.NoProfileError) as error:
+            raise click.ClickException(str(error)) from error
+    told = profiles.told(profile, top)
+    click.echo(told)
+    if write:
+        put(DOCUMENT, told, "profile")
+
+
+def put(document: Path, text: str, name: str = "measured") -> None:
+    """Replace what stands between two marks of a document."""
+    document.write_text(put_between(document.read_text(encoding="utf-8"), text, name), encoding="utf-8")
+    say(f"written: {document.relative_to(ROOT)}")
 
 
 def entered(stack: ExitStack) -> Path:
@@ -130,17 +153,6 @@ def held(stage: Stage, results: Results, rounds: int, scratch: Path) -> Idle | N
     except (OSError, DidNotStartError) as error:
         results.failures.append(f"idle clients: {error}")
         return None
-
-
-def plot(results: Results) -> str:
-    """CPU time per request of everything but the backend."""
-    groups: dict[str, list[tuple[str, float]]] = {}
-    for workload in results.workloads:
-        for subject in results.subjects:
-            costs = sorted(sample.cpu_per_request for sample in results.of(workload, subject).values())
-            if costs and subject.key != "direct":
-                groups.setdefault(workload.title, []).append((subject.title, costs[len(costs) // 2]))
-    return bars("CPU time per request, µs (less is better)", groups)
 
 
 def leave(number: int, frame: FrameType | None) -> NoReturn:

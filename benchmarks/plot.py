@@ -6,10 +6,10 @@ from xml.sax.saxutils import escape
 WIDTH, LABELS, NUMBERS = 760, 190, 60
 """Pixels: of the whole, and of it for the labels on the left and for the numbers behind the longest bar."""
 BAR, GAP, TITLE = 16, 26, 40
-COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#b0a8b9", "#8d99ae", "#6d597a")
+COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#b0a8b9", "#8d99ae", "#6d597a", "#c9ada7", "#4a4e69")
 
 
-def bars(title: str, groups: Mapping[str, Sequence[tuple[str, float]]]) -> str:
+def bars(title: str, groups: Mapping[str, Sequence[tuple[str, float]]], digits: int = 0) -> str:
     """Draw a bar for each (label, value) of each group; one label has one colour throughout."""
     labels = list(dict.fromkeys(label for rows in groups.values() for label, _ in rows))
     colours = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels)}
@@ -25,7 +25,7 @@ def bars(title: str, groups: Mapping[str, Sequence[tuple[str, float]]]) -> str:
             shapes.append(
                 f'<rect x="{LABELS}" y="{y}" width="{value * scale:.1f}" height="{BAR - 2}" fill="{colours[label]}"/>'
             )
-            shapes.append(text(LABELS + value * scale + 6, y + 12, f"{value:.0f}"))
+            shapes.append(text(LABELS + value * scale + 6, y + 12, f"{value:.{digits}f}"))
             y += BAR
         y += GAP - BAR
     size = f'width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}"'

@@ -11,8 +11,8 @@ from benchmarks.run import Results
 from benchmarks.subjects import Subject
 from benchmarks.workloads import Idle, Sample, Workload
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-"""What stands between these in docs/performance.md is written by a run with --write."""
+BEGIN, END = "<!-- {name}: begin -->", "<!-- {name}: end -->"
+"""What stands between these in a document is written by a run with --write."""
 
 BASE = "hypercorn"
 """The subject that ratios are told against."""
@@ -20,10 +20,12 @@ BULK_BASE = "nginx"
 """And where large bodies are moved."""
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]], *, words_last: bool = False) -> str:
     """A Markdown table; the first row is its head, the first column is words, the others are numbers."""
     head, *body = rows
     line = ["---", *["---:"] * (len(head) - 1)]
+    if words_last:
+        line[-1] = "---"
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, line, *body))
 
 
@@ -75,12 +77,13 @@ def cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def put_between(document: str, text: str) -> str:
-    """Replace what stands between BEGIN and END. Raises ValueError where they are missing."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{BEGIN} and {END} must stand in the document, in this order")
+def put_between(document: str, text: str, name: str = "measured") -> str:
+    """Replace what stands between BEGIN and END of this name. Raises ValueError where they are missing."""
+    begin, end = BEGIN.format(name=name), END.format(name=name)
+    before, found, rest = document.partition(begin)
+    _, found_too, after = rest.partition(end)
+    if not found or not found_too:
+        raise ValueError(f"{begin} and {end} must stand in the document, in this order")
     return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"
 
 

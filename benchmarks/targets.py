@@ -152,4 +152,6 @@ TARGETS = (
 
 def verdicts(results: Results) -> str:
     """All targets, as a table."""
-    return table([["target", "measured", "must", "aim", ""], *(target.row(results) for target in TARGETS)])
+    return table(
+        [["target", "measured", "must", "aim", ""], *(target.row(results) for target in TARGETS)], words_last=True
+    )

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.report import BEGIN, END, added_latency, put_between, ratio, report, table
+from benchmarks.report import added_latency, put_between, ratio, report, table
 from benchmarks.run import Results
 from benchmarks.subjects import Subject
 from benchmarks.workloads import Idle, Load, Memory, Sample, Workload
@@ -79,6 +79,10 @@ def test_report_tells_what_an_active_client_has_with_and_without_idle_ones() -> 
 
 def test_table_aligns_numbers_to_the_right() -> None:
     assert table([["", "n"], ["a", "1"]]) == "|  | n |\n| --- | ---: |\n| a | 1 |"
+    assert table([["", "n", "x"]], words_last=True).endswith("| --- | ---: | --- |")
+
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def test_measured_part_of_a_document_is_replaced_and_the_rest_kept() -> None:
@@ -86,6 +90,11 @@ def test_measured_part_of_a_document_is_replaced_and_the_rest_kept() -> None:
     once = put_between(document, "new\n")
     assert once == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
     assert put_between(once, "new\n") == once
+
+
+def test_parts_of_a_document_have_names() -> None:
+    document = f"{BEGIN}{END}<!-- profile: begin -->old<!-- profile: end -->"
+    assert put_between(document, "new", "profile").startswith(f"{BEGIN}{END}<!-- profile: begin -->\n\nnew\n")
 
 
 @pytest.mark.parametrize("document", ["", BEGIN, END, f"{END} {BEGIN}"])
