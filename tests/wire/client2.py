@@ -121,6 +121,7 @@ class Client2:
                     nursery.start_soon(self._play, first)
                     nursery.start_soon(self._play, second)
             case steps.Bytes(data):
+                self._account(data)
                 await self._flush(data)
             case steps.Leave():
                 sockets.close(self.stream)
@@ -167,6 +168,16 @@ class Client2:
             data = data[room:]
             await self._flush()
         self.play.unsent = self.play.unsent or bool(data)
+
+    def _account(self, frames: bytes) -> None:
+        """Take DATA that is sent past h2 out of its windows, or the server gives back more than h2 has missed."""
+        while len(frames) >= 9:
+            length, kind, number = int.from_bytes(frames[:3]), frames[3], int.from_bytes(frames[5:9])
+            if kind == 0:
+                self._h2.outbound_flow_control_window -= length
+                if number in self._h2.streams:
+                    self._h2.streams[number].outbound_flow_control_window -= length
+            frames = frames[9 + length :]
 
     def _room(self, stream: Stream) -> int:
         """Bytes that may be sent now; -1 where the server has closed the stream."""
