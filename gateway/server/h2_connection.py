@@ -128,6 +128,7 @@ class StreamwiseConnection(H2Connection):
 
         few, many = limits.max_control_frames, PRIORITIES * limits.max_control_frames
         self._limits_of_control = {PingFrame: few, SettingsFrame: few, ExtensionFrame: few, PriorityFrame: many}
+        self._limit_of_empty_data = few
         self._counts = {few: Rate(CONTROL_WINDOW), many: Rate(CONTROL_WINDOW)}
         self._now = now
         self._taken_in = 0
@@ -194,6 +195,8 @@ class StreamwiseConnection(H2Connection):
             frame = frame.in_full()
         # h2 answers or drops them one by one, at some 50 µs each: a read full of them would hold up everybody.
         limit = self._limits_of_control.get(type(frame))
+        if isinstance(frame, DataFrame) and not frame.flow_controlled_length and "END_STREAM" not in frame.flags:
+            limit = self._limit_of_empty_data  # no window bounds it (CVE-2019-9518)
         if limit is not None and self._counts[limit].one_more(self._now()) > limit:
             raise TooManyControlFrames
         begins = isinstance(frame, HeadersFrame) and frame.stream_id not in self.streams

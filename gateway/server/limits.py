@@ -28,8 +28,8 @@ class Limits:
     ``response_buffer``               of answers that wait for the socket, per HTTP/2 connection; then the apps are
                                       held back
     ``max_resets``                    streams that an HTTP/2 client may reset within ten seconds (CVE-2023-44487)
-    ``max_control_frames``            PING, SETTINGS and unknown frames that it may send within ten seconds; PRIORITY
-                                      ten times as many
+    ``max_control_frames``            PING, SETTINGS, unknown frames and DATA without data that it may send within ten
+                                      seconds; PRIORITY ten times as many
     ================================  =================================================================================
     """
 

@@ -394,6 +394,17 @@ def test_frames_that_ask_for_nothing_but_work_are_bounded(frame: Frame | bytes, 
     assert goaway.error_code == ErrorCodes.ENHANCE_YOUR_CALM
 
 
+def test_data_without_data_is_bounded_but_where_it_ends_the_stream() -> None:
+    played = Played(Limits(max_control_frames=50))
+    for stream in range(1, 201, 2):
+        played.opens(stream)
+        played.gets(DataFrame(stream, b"", flags=["END_STREAM"]))
+    played.opens(201)
+    played.gets(*[DataFrame(201)] * 49)
+    with pytest.raises(TooManyControlFrames):
+        played.gets(DataFrame(201))
+
+
 def test_frames_are_counted_anew_after_the_window() -> None:
     played = Played(Limits(max_control_frames=50))
     for _ in range(5):
