@@ -279,7 +279,8 @@ class Http2(H2Protocol):
     def _reset_by_client(self, event: StreamReset) -> None:
         stream = self._forget(event.stream_id)
         if stream is not None:
-            stream.client_left()
+            # Where it is we who reset the stream, it is for what the client sent on it.
+            stream.client_left(None if event.remote_reset else Departure.MALFORMED)
             self._sender.streams_closed()
         if self._resets.one_more(trio.current_time()) > self.limits.max_resets:
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM)
