@@ -250,6 +250,14 @@ def response_headers(
     return kept
 
 
+def informational_headers(received: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """The fields of a 1xx response for the client. Raises BadResponse on control characters."""
+    _refuse_malformed(received, BadResponse)
+    options = [value for name, value in received if name.lower() == b"connection"]
+    stops = HOP_BY_HOP | {b"content-length"}
+    return _without_named([field for field in received if field[0].lower() not in stops], options)
+
+
 def trailer_fields(received: RawHeaders, fault: Fault) -> list[tuple[bytes, bytes]]:
     """The trailer section for the other side, without what must not come behind a body (RFC 9110 section 6.5.1).
 

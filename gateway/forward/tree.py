@@ -43,6 +43,7 @@ class Tree:
     """The scope of one exchange, and the steps that run in it."""
 
     __slots__ = (
+        "_expected",
         "_extensions",
         "_last_said",
         "_may_upload",
@@ -62,6 +63,8 @@ class Tree:
         self._extensions = exchange.scope.get("extensions") or {}
         self._nursery: trio.Nursery | None = None
         self._may_upload: trio.Event | None = None
+        self._expected = False
+        """Whether the client waits for 100 Continue, which the server sends it once its body is asked for."""
         self._last_said = False
         self._uninvited = False
 
@@ -137,7 +140,7 @@ class Tree:
             preserve_host=upstream.service.preserve_host,
         )
         if body.expects_continue:
-            self._may_upload = trio.Event()
+            self._may_upload, self._expected = trio.Event(), True
         elif not body.ended:
             await body.read_ahead()
         if body.goes_in_chunks:
@@ -186,8 +189,11 @@ class Tree:
         piece = answer.take_buffered()
         ended = answer.at_end
         start: Message = {"type": "http.response.start", "status": head.status, "headers": outgoing}
-        trailers = "http.response.trailers" in self._extensions and any(
-            name.lower() == b"trailer" for name, _ in head.headers
+        # Whether any come is known at the end alone: not every backend announces them (RFC 9110 section 6.6.2).
+        trailers = (
+            "http.response.trailers" in self._extensions
+            and (not ended or bool(answer.trailers))
+            and any(name.lower() == b"transfer-encoding" for name, _ in head.headers)
         )
         if trailers:
             start["trailers"] = True
@@ -225,6 +231,12 @@ class Tree:
     async def _informational(self, status: int, fields: RawHeaders) -> None:
         if status == 100 and self._may_upload is not None:
             self._may_upload.set()
+        elif "http.response.informational" in self._extensions:
+            # All of them, as a proxy must (RFC 9110 section 15.2), but for the 100 that the server itself sends.
+            if status != 100 or not self._expected:
+                kept = headers.informational_headers(fields)
+                await self._send({"type": "http.response.informational", "status": status, "headers": kept})
+                self._tell(self.exchange.clock.client_was_written)
         elif status == 103 and "http.response.early_hint" in self._extensions:
             links = [value for name, value in fields if name.lower() == b"link"]
             await self._send({"type": "http.response.early_hint", "links": links})

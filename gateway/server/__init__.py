@@ -6,7 +6,7 @@ It serves any ASGI app and knows nothing of the gateway, so it could stand as a 
 
 ``config`` is ``hypercorn.config.Config``. What one client does, however wrong, stays on its own connection.
 
-Two ASGI extensions stand in ``scope["extensions"]`` of every ``http`` scope:
+Three ASGI extensions of its own stand in ``scope["extensions"]`` of ``http`` scopes:
 
 ``"http.request.target"``: ``{"target": bytes}``
     The request target exactly as it came. ``raw_path`` and ``query_string`` lose a ``?`` with nothing behind it.
@@ -18,6 +18,12 @@ Two ASGI extensions stand in ``scope["extensions"]`` of every ``http`` scope:
     ``subscribe`` calls it right away. A callback must not block and must not raise; to cancel a ``trio.CancelScope``
     is what it is for. So an app needs no task that waits for ``http.disconnect``, and no nursery to hold one.
     ``reason`` is set by then where the client did not just leave: see ``Departure``.
+
+``"http.response.informational"``: ``{}``
+    The app may send ``{"type": "http.response.informational", "status": int, "headers": [...]}`` before its answer, as
+    often as it likes: a 1xx other than 101. A client of HTTP/1.0 knows none of them, so its scope has no such
+    extension.
+    The standard's ``http.response.early_hint`` knows of 103 and ``Link`` alone, and stands in scopes of HTTP/2.
 
 A request that is refused at the door (malformed, ambiguous, too large a head) never reaches the app. The server answers
 it; ``serve(explain=…)`` gives the words, and is the place to log and count it.

@@ -34,7 +34,10 @@ BODY_READ = 262_144
 """Bytes asked of the connection at once: much of a body, for each piece costs the reader and the app a turn."""
 PIPELINE_BUFFER = 65_536
 """Bytes of further requests that are taken in while one is in flight."""
-TRAILERS: dict[str, dict[str, object]] = {"http.response.trailers": {}}
+OLD: dict[str, dict[str, object]] = {}
+"""The extensions for a client of HTTP/1.0, which knows neither 1xx nor chunks."""
+PLAIN: dict[str, dict[str, object]] = {"http.response.informational": {}}
+TRAILERS: dict[str, dict[str, object]] = {**PLAIN, "http.response.trailers": {}}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -206,7 +209,7 @@ class Http1(H11Protocol):
         stream = self.stream = RequestStream(
             self, self.link, self.client, self.server, secure=self.ssl, stream_id=STREAM_ID
         )
-        stream.begin(request, TRAILERS if head.takes_trailers else {})
+        stream.begin(request, TRAILERS if head.takes_trailers else OLD if head.http_version == "1.0" else PLAIN)
         if head.body.done:
             stream.data_ended()
             self._buffer += rest
@@ -275,9 +278,13 @@ class Http1(H11Protocol):
             else:
                 self.link.pass_turn()
 
-    async def send_hints(self, stream: RequestStream, links: list[bytes]) -> None:
-        """Not over HTTP/1.1: too many of its clients take any 1xx but 100 for the answer."""
-        raise NotImplementedError
+    async def send_informational(self, stream: RequestStream, status: int, headers: RawHeaders) -> None:
+        """See Wire."""
+        await self.link.turn()
+        if stream is not self.stream or stream.on_wire:  # as in ``respond``
+            self.link.pass_turn()
+            raise ClientGone("the connection has moved on")
+        await self.link.write(serialize_response_head(status, headers))
 
     async def respond(self, stream: Stream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
         """See Wire. One write for a small answer."""

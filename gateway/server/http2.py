@@ -45,7 +45,9 @@ from gateway.server.websocket import WebSocketStream, is_valid_handshake
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
 
-EXTENSIONS: dict[str, dict[str, object]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
+EXTENSIONS: dict[str, dict[str, object]] = {
+    name: {} for name in ("http.response.trailers", "http.response.early_hint", "http.response.informational")
+}
 FRAMES_AT_ONCE = 16_384
 """Bytes of frames in one turn. In 64 KiB there is room for 5,000 WINDOW_UPDATEs, which take h2 a fifth of a second."""
 ANY_STREAM = 2**31 - 1
@@ -319,9 +321,9 @@ class Http2(H2Protocol):
             raise ClientGone("the stream is closed") from error
         self._sender.gather()
 
-    async def send_hints(self, stream: RequestStream, links: list[bytes]) -> None:
+    async def send_informational(self, stream: RequestStream, status: int, headers: RawHeaders) -> None:
         """See Wire."""
-        self._send_fields(stream.stream_id, [(b":status", b"103"), *[(b"link", link) for link in links]])
+        self._send_fields(stream.stream_id, [(b":status", b"%d" % status), *lowered(headers)])
 
     async def respond(self, stream: Stream, plan: ResponsePlan, data: bytes, *, end: bool) -> None:
         """See Wire."""

@@ -46,8 +46,10 @@ class Wire(Protocol):
     async def send_body(self, stream: "RequestStream", data: bytes, *, end: bool) -> None:
         """A further piece."""
 
-    async def send_hints(self, stream: "RequestStream", links: list[bytes]) -> None:
-        """103 Early Hints, where the scope has the extension."""
+    async def send_informational(
+        self, stream: "RequestStream", status: int, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        """A 1xx before the answer, where the scope has the extension."""
 
     async def send_trailers(self, stream: "RequestStream", headers: list[tuple[bytes, bytes]]) -> None:
         """The end of a body whose response announced trailers."""
@@ -214,12 +216,20 @@ class RequestStream(HTTPStream):
             await self.wire.send_trailers(self, trailers)
         elif kind == "http.response.early_hint" and self._may_hint():
             hints = plan_response("GET", 200, [(b"link", link) for link in message["links"]]).headers
-            await self.wire.send_hints(self, [link for _, link in hints])
+            await self.wire.send_informational(self, 103, hints)
+        elif kind == "http.response.informational" and self._may_inform(message["status"]):
+            fields = plan_response("GET", 200, message["headers"]).headers
+            await self.wire.send_informational(self, message["status"], fields)
         else:
             raise UnexpectedMessageError(self.state, kind)
 
     def _may_hint(self) -> bool:
         return self.state is ASGIHTTPState.REQUEST and "http.response.early_hint" in self.scope["extensions"]
+
+    def _may_inform(self, status: int) -> bool:
+        """Before the answer, and any 1xx but the one that ends HTTP on this connection (RFC 9110 section 15.2)."""
+        may = self.state is ASGIHTTPState.REQUEST and "http.response.informational" in self.scope["extensions"]
+        return may and 100 <= status < 200 and status != 101
 
     async def _send_body(self, data: bytes, *, end: bool) -> None:
         assert self.plan is not None  # noqa: S101 -- RESPONSE comes with a plan

@@ -454,19 +454,29 @@ async def test_send_that_fails_is_a_client_that_left(network: MemoryNetwork, set
     assert log.records[0].cause is Cause.CLIENT_GONE
 
 
-async def test_early_hints_reach_a_client_whose_server_can_send_them(network: MemoryNetwork, settings: Make) -> None:
+@pytest.mark.parametrize(
+    ("extension", "expected"),
+    [
+        ("http.response.early_hint", {"links": [b"</a.css>"]}),
+        ("http.response.informational", {"status": 103, "headers": [(b"Link", b"</a.css>"), (b"X", b"y")]}),
+    ],
+)
+async def test_informational_responses_reach_a_client_whose_server_can_send_them(
+    network: MemoryNetwork, settings: Make, extension: str, expected: dict[str, object]
+) -> None:
     async def script(conn: Connection) -> None:
         await conn.read_request()
-        await conn.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX: y\r\n\r\n" + response())
+        hints = b"Link: </a.css>\r\nX: y\r\nKeep-Alive: 1\r\nConnection: Z\r\nZ: 1\r\nContent-Length: 1\r\n\r\n"
+        await conn.send(b"HTTP/1.1 103 Early Hints\r\n" + hints + response())
         await conn.wait_closed()
 
     app, _log = plain_app(network, settings())
     server = PlainServer(app)
-    server.scope["extensions"] = {"http.response.early_hint": {}}
+    server.scope["extensions"] = {extension: {}}
     async with Backend(network, "service1", 8001, script), trio.open_nursery() as nursery:
         await server.inbox.send(NOTHING_MORE)
         nursery.start_soon(server.run)
-    assert server.sent[0] == {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]}
+    assert server.sent[0] == {"type": extension, **expected}
     assert server.sent[1]["status"] == 200
 
 

@@ -156,6 +156,46 @@ async def test_departure_after_the_answer_is_none(start: Start, version: int) ->
     assert left == []
 
 
+INFORMATION: Any = {"type": "http.response.informational", "status": 110, "headers": [(b"X-Soon", b"1")]}
+
+
+async def informer(scope: Any, receive: Any, send: Any) -> None:
+    assert scope["type"] == "http"
+    if "http.response.informational" in scope["extensions"]:
+        await send(INFORMATION)
+        await send(INFORMATION | {"status": 111, "headers": [(b"Connection", b"close")]})
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def test_informational_responses_come_before_the_answer(start: Start) -> None:
+    client = await (await start(informer)).http1()
+    await client.send(GET)
+    assert await client.until(b"HTTP/1.1 200") == b"HTTP/1.1 110 \r\nX-Soon: 1\r\n\r\nHTTP/1.1 111 \r\n\r\nHTTP/1.1 200"
+
+
+async def test_informational_responses_come_before_the_answer_over_http2(start: Start) -> None:
+    seen = await (await (await start(informer)).http2()).get()
+    assert (seen.informational, seen.status, bytes(seen.body)) == ([b"110", b"111"], 200, b"ok")
+
+
+async def test_client_of_http_1_0_gets_no_informational_response(start: Start) -> None:
+    client = await (await start(informer)).http1()
+    await client.send(b"GET / HTTP/1.0\r\n\r\n")
+    assert await client.until(b" 200") == b"HTTP/1.1 200"
+
+
+@pytest.mark.parametrize("status", [101, 99, 200])
+async def test_other_status_than_1xx_is_no_informational_response(start: Start, status: int) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await send(INFORMATION | {"status": status})
+
+    client = await (await start(app)).http1()
+    await client.send(GET)
+    assert await client.until(b" 500") == b"HTTP/1.1 500"
+
+
 async def test_departure_is_seen_over_tls(start: Start, certificates: tuple[str, str, ssl.SSLContext]) -> None:
     certificate, key, context = certificates
     app = Watcher()
