@@ -82,7 +82,7 @@ class Backend:
     cancellation everything is closed at once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first four have a default
         self,
         network: Network[Any],
         host: str,

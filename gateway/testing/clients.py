@@ -148,14 +148,27 @@ def http_client(
     ``source`` is the address it comes from. ``options`` are httpx.AsyncClient's; there is no timeout unless one is
     given, so that what a test sees end was ended by the gateway.
     """
+    transport = http_transport(network, http2=http2, source=source, tls=tls)
+    return httpx.AsyncClient(transport=transport, base_url=base_url, **{"timeout": None, **options})
+
+
+def http_transport(
+    network: Network[Any],
+    *,
+    http2: bool = False,
+    source: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+    max_connections: int | None = None,
+) -> httpx.AsyncHTTPTransport:
+    """Make httpx's own transport on ``network``, with httpcore's pool of at most ``max_connections``."""
     pool = httpcore.AsyncConnectionPool(
         ssl_context=tls,
         http1=not http2,
         http2=http2,
-        max_connections=None,
+        max_connections=max_connections,
         network_backend=_NetworkBackend(network, source),
     )
-    return httpx.AsyncClient(transport=_Transport(pool), base_url=base_url, **{"timeout": None, **options})
+    return _Transport(pool)
 
 
 class RawClient(Peer):

@@ -7,12 +7,14 @@ What never lives here: a clock, a network, chance beyond the seed.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from gateway.testing.virtual import dice
 
+CONCURRENCY: Final = 200
+"""Requests at once."""
 SERVICES: Final = ("service1", "service2", "service3")
 """Without a bound, with few connections, with a deadline: see ``play.settings_for``."""
 
@@ -35,7 +37,7 @@ CONDUCTS: Final = {
 WEATHER: Final = ("refuses", "black hole", "far away", "restarts")
 HEALTH: Final = ("failing", "hanging")
 
-KINDS: Final = {"request": 76, "cancel": 13, "disconnect": 5, "weather": 3, "health": 2, "lull": 1}
+KINDS: Final = {"request": 76, "cancel": 13, "disconnect": 5, "weather": 1, "health": 2, "lull": 3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +60,29 @@ class Event:
     conduct: str = ""
     mood: str = ""
     target: int = -1
+    turns: int = 0
+    """Turns of the scheduler to let go by before it, without time passing: so it falls between any two steps."""
     lane: int = 0
     """Which of the open connections a request takes; 0 for a new one."""
 
 
-def draw(seed: int, count: int, moods: Sequence[str], *, concurrency: int) -> list[Event]:
-    """Draw ``count`` events: a storm, then calm, then some more of it with the drain in the middle."""
+def draw(  # noqa: PLR0913 - what may be drawn; each but the first three has a default
+    seed: int,
+    count: int,
+    moods: Sequence[str],
+    *,
+    concurrency: int = CONCURRENCY,
+    kinds: Mapping[str, int] = KINDS,
+    conducts: Mapping[str, int] = CONDUCTS,
+    services: Sequence[str] = SERVICES,
+    pace: int = 9,
+) -> list[Event]:
+    """Draw ``count`` events: a storm, then calm, then some more of it with the drain in the middle.
+
+    ``kinds`` and ``conducts`` say how often each is drawn, ``pace`` how many turns of the scheduler may lie between
+    two events.
+    """
     chance = dice(seed)
-    kinds, conducts = list(KINDS), list(CONDUCTS)
-    kind_weights, conduct_weights = list(KINDS.values()), list(CONDUCTS.values())
     tail = min(concurrency * 2, count // 5)
     events: list[Event] = []
     for number in range(count):
@@ -76,35 +92,29 @@ def draw(seed: int, count: int, moods: Sequence[str], *, concurrency: int) -> li
         if number == count - tail // 2:
             events.append(Event(kind="drain", number=number))
             continue
-        (kind,) = chance.choices(kinds, kind_weights)
-        service = chance.choice(SERVICES)
+        (kind,) = chance.choices(list(kinds), list(kinds.values()))
+        service = chance.choice(services)
+        chances: dict[str, Any] = {"turns": 0 if chance.random() < 0.5 else chance.randint(0, pace)}
         match kind:
             case "request":
-                (conduct,) = chance.choices(conducts, conduct_weights)
-                mood = "well" if chance.random() < 0.4 else chance.choice(moods)
-                events.append(
-                    Event(
-                        kind=kind,
-                        number=number,
-                        service=service,
-                        protocol="2" if chance.random() < 0.35 else "1.1",
-                        conduct=conduct,
-                        mood=mood,
-                        lane=chance.randint(0, 16),
-                    )
-                )
+                (conduct,) = chance.choices(list(conducts), list(conducts.values()))
+                chances |= {
+                    "service": service,
+                    "conduct": conduct,
+                    "mood": "well" if chance.random() < 0.4 else chance.choice(moods),
+                    "protocol": "2" if chance.random() < 0.35 else "1.1",
+                    "lane": chance.randint(0, 16),
+                }
             case "cancel" | "disconnect":
-                target = number - 1 - int(chance.random() ** 2 * concurrency * 1.5)
-                events.append(Event(kind=kind, number=number, target=target))
+                chances["target"] = number - 1 - int(chance.random() * concurrency * 1.5)
             case "weather":
-                mood, units = chance.choice(WEATHER), chance.randint(1, 8)
-                events.append(Event(kind=kind, number=number, service=service, mood=mood, units=units))
+                chances |= {"service": service, "mood": chance.choice(WEATHER), "units": chance.randint(1, 8)}
             case "health":
-                mood, units = chance.choice(HEALTH), chance.randint(5, 50)
-                events.append(Event(kind=kind, number=number, service=service, mood=mood, units=units))
+                chances |= {"service": service, "mood": chance.choice(HEALTH), "units": chance.randint(5, 50)}
             case _:
                 # Whole units and halves: so that what comes, often comes in the same turn as something else.
-                events.append(Event(kind=kind, number=number, units=chance.randint(1, 6) / 2))
+                chances["units"] = chance.randint(1, 6) / 2
+        events.append(Event(kind=kind, number=number, **chances))
     return events
 
 
@@ -113,9 +123,7 @@ def to_json(events: Iterable[Event]) -> str:
     plain = Event(kind="", number=-1)
     lines = []
     for event in events:
-        facts: dict[str, Any] = {
-            name: value for name, value in asdict(event).items() if value != getattr(plain, name)
-        }
+        facts: dict[str, Any] = {name: value for name, value in asdict(event).items() if value != getattr(plain, name)}
         lines.append(json.dumps(facts))
     return "".join(f"{line}\n" for line in lines)
 

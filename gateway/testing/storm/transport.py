@@ -6,6 +6,7 @@ taken, no task, no socket, and the next request is answered.
 What lives here: the weather and the counting. What never will: what must hold afterwards. The tests say that, and
 ``python -m benchmarks storm`` shows it side by side for two transports.
 """
+
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
