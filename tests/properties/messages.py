@@ -129,14 +129,29 @@ _of_the_connection: Fields = [
     (b"Upgrade", b"h2c"),
     (b"TE", b"gzip;q=0.5, Trailers"),
 ]
+_groups: list[Fields] = [
+    [(b"X-Named", b"1"), (b"x-other", b"2"), (b"Connection", b"x-Named")],
+    [(b"Connection", b"keep-alive, Cookie"), (b"Cookie", b"gone=1"), (b"X-After", b"3")],
+]
+_groups_of_both: list[Fields] = [
+    [(b"Cookie", b"a=1"), (b"X-Between", b"x"), (b"Cookie", b"b=2"), (b"X-After", b"y")],
+    [(b"X-Twice", b"1"), (b"x-twice", b"1"), (b"X-Twice", b"")],
+    [(b"X-Request-ID", b"one"), (b"X-Request-ID", b"two")],
+]
 _framing = {b"content-length", b"transfer-encoding", b"host", b"expect", b"upgrade", b"connection"}
 
 
-def _field_lists(known: Fields) -> st.SearchStrategy[Fields]:
+def _field_lists(known: Fields, groups: list[Fields]) -> st.SearchStrategy[Fields]:
+    """Fields that are known, fields that are not, and some that belong together."""
     free = st.tuples(tokens.filter(lambda name: name.lower() not in _framing), values)
-    each = st.sampled_from(known) | free
-    return st.lists(each, max_size=8) | st.lists(each, min_size=6, max_size=12)
+    each = st.sampled_from(known).map(lambda one: [one]) | free.map(lambda one: [one]) | st.sampled_from(groups)
+    several = st.lists(each, max_size=5) | st.lists(each, min_size=5, max_size=10)
+    return several.map(lambda lists: [one for group in lists for one in group])
 
+
+_known = [*_end_to_end, *_forwarding, *_settings]
+_asked_over_http1 = _field_lists([*_known, *_of_the_connection], _groups + _groups_of_both)
+_asked_over_http2 = _field_lists(_known, _groups_of_both)
 
 authorities = st.sampled_from([b"gateway", b"gateway:80", b"[::1]:8080", b"A.example", b"192.0.2.1:8000"])
 
@@ -219,8 +234,7 @@ trailer_lists = st.lists(
 @st.composite
 def asks(draw: st.DrawFn, *, version: Literal[1, 2], largest: int = 150_000) -> Ask:
     """Legal requests. A body has at most ``largest`` bytes; over HTTP/2 no more than the first window takes."""
-    known = [*_end_to_end, *_forwarding, *_settings]
-    fields = draw(_field_lists(known if version == 2 else [*known, *_of_the_connection]))
+    fields = draw(_asked_over_http2 if version == 2 else _asked_over_http1)
     body = draw(st.none() | bodies)
     if body is not None:
         body = body[: min(largest, 60_000) if version == 2 else largest]
@@ -264,6 +278,13 @@ _of_answers: Fields = [
     (b"Retry-After", b"120"),
     (b"X-Empty", b""),
 ]
+_groups_of_answers: list[Fields] = [
+    [(b"X-Named", b"1"), (b"x-other", b"2"), (b"Connection", b"x-Named")],
+    [(b"Set-Cookie", b"a=1"), (b"X-Between", b""), (b"set-cookie", b"a=1"), (b"Set-Cookie", b"b=2")],
+    [(b"Date", b"Tue, 15 Nov 1994 08:12:31 GMT"), (b"date", b"Wed, 16 Nov 1994 08:12:31 GMT")],
+    [(b"Trailer", b"X-Check")],
+]
+_answered = _field_lists(_of_answers, _groups_of_answers)
 statuses = (
     st.sampled_from([200, 200, 200, 204, 206, 301, 304, 400, 404, 413, 500, 502, 503, 504])
     | st.integers(200, 599)
@@ -331,7 +352,7 @@ def replies(draw: st.DrawFn, method: bytes, *, largest: int = 150_000) -> Reply:
         framing = "none"
     elif status == 205:
         body, framing, said = b"", "length", "length"
-    fields = draw(_field_lists(_of_answers))
+    fields = draw(_answered)
     return Reply(
         status=status,
         reason=draw(values),

@@ -16,7 +16,7 @@ from gateway.server.failures import plain_errors
 
 TIMES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 SEED = os.environ.get("FUZZ_SEED")
-LONGEST = 600
+LONGEST = 3600
 """Seconds of the virtual clock that one example may take: what takes longer hangs."""
 
 Result = TypeVar("Result")

@@ -11,15 +11,22 @@ from . import strict
 from .messages import Ask, Reply
 from .profile import run
 from .strict import End
-from .world import Http2Client, exchange
+from .world import Exchange, Http2Client, exchange
 
 
 def test_cookie_over_http2_stays_where_it_was_among_the_fields() -> None:
     # hyper-h2 joins the crumbs of a cookie, and puts what comes of it behind all other fields.
     ask = Ask(fields=[(b"cookie", b"a=1"), (b"accept", b"*/*"), (b"cookie", b"b=2"), (b"x-last", b"1")])
-    (asked,), _ = run(exchange, ask, Reply().http1(), End.OPEN, ([], []), 2)
+    (((asked,), _),) = run(exchange, [Exchange(ask, Reply().http1(), version=2)])
     fields = [field for field in asked.fields if field[0] in (b"cookie", b"accept", b"x-last")]
     assert fields == [(b"cookie", b"a=1; b=2"), (b"accept", b"*/*"), (b"x-last", b"1")]
+
+
+def test_304_that_announces_trailers_ends_with_its_head_over_http2() -> None:
+    # It says how long the body would be and has none: hyper-h2 takes an empty DATA frame behind it for a lie.
+    answer = b"HTTP/1.1 304 \r\nTrailer: X-Check\r\nContent-Length: 1\r\n\r\n"
+    ((_, seen),) = run(exchange, [Exchange(Ask(), answer, version=2)])
+    assert (seen.final.status, seen.answer.whole) == (304, True)
 
 
 @pytest.mark.parametrize("version", [1, 2])

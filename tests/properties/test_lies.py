@@ -8,29 +8,42 @@ The bound of it, for any proxy: a body that ends with the connection and nothing
 cut off there by a FIN (RFC 9112 section 8).
 """
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 import h11
 import pytest
-from hypothesis import event, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from . import crossing, strict
 from .crossing import without
 from .messages import Ask, cuts, replies
-from .mutants import mutated, shreds
+from .mutants import ODD_CHUNKS, ODD_FIELDS, ODD_STATUS_LINES, odd_answers
 from .profile import examples, run
 from .strict import End, Fields
-from .world import Seen, Version, exchange
+from .world import Exchange, Seen, Version, exchange
+
+
+def is_ambiguous(message: strict.Message) -> bool:
+    try:
+        strict.length_of(message)
+    except strict.Nonsense:
+        return True
+    return False
+
 
 STRICTER: list[tuple[str, Callable[[strict.Answer], bool]]] = [
     ("101 Switching Protocols, which nobody asked for", lambda read: any(m.status == 101 for m in read.informational)),
+    ("ambiguous framing in an informational answer", lambda read: any(map(is_ambiguous, read.informational))),
     ("more than 64 informational answers", lambda read: len(read.informational) > 64),
     ("more than 256 fields", lambda read: any(len(m.fields) > 256 for m in [*read.informational, read.final] if m)),
 ]
 """What both readers take for an answer, and the gateway does not."""
 
+PADDED_EXTENSION = re.compile(rb"[0-9A-Fa-f][ \t]+;")
+"""White space before a chunk extension: h11 refuses it, RFC 9112 section 7.1.1 has it. There h11 is not asked."""
 NOT_COMPARED = (b"content-length", b"transfer-encoding", b"connection", b"date", b"via", b"x-request-id")
 
 
@@ -79,44 +92,60 @@ def crossed(meaning: Meaning, *, http2: bool) -> Meaning:
     return Meaning(meaning.status, without(fields, *NOT_COMPARED), meaning.body)
 
 
-def judge(data: bytes, method: bytes, end: End, version: Version, seen: Seen) -> None:
+def judge(case: Exchange, seen: Seen) -> None:
     """Hold what the client saw against what the two readers make of the backend's bytes."""
+    data, method, end = case.answer, case.ask.method, case.end
     strictly = strict.answer(data, method, end)
     second, third = as_h11_reads_it(data, method, end), as_strict_reads_it(strictly)
     if seen.failed:
         agreed = second is not None and third is not None and second == third
         reasons = [reason for reason, is_so in STRICTER if is_so(strictly)]
         assert not agreed or reasons, f"refused, but {third} for both readers: {seen}"
-        event("a visible failure")
         return
     assert third is not None, f"passed on as whole, but it is not: {seen}"
+    if second is None and PADDED_EXTENSION.search(data):
+        second = third
     assert second is not None, f"passed on as whole, but it is not for h11: {seen}"
     got = Meaning(seen.final.status, without(seen.final.fields, *NOT_COMPARED), seen.final.body)
-    assert got == crossed(third, http2=version == 2)
-    assert got == crossed(second, http2=version == 2)
-    event("an equal answer")
+    assert got == crossed(third, http2=case.version == 2)
+    assert got == crossed(second, http2=case.version == 2)
 
 
 @st.composite
-def sayings(draw: st.DrawFn, method: bytes) -> bytes:
-    """What a backend may say: legal with wounds, cut off, or made of shreds."""
-    if draw(st.integers(0, 4)) == 0:
-        return draw(shreds)
-    data = draw(mutated(draw(replies(method, largest=2_000)).http1()))
-    if draw(st.integers(0, 3)) == 0:
-        data = data[: draw(st.integers(0, len(data)))]
-    return data
+def cases(draw: st.DrawFn) -> Exchange:
+    method = draw(st.sampled_from([b"GET", b"GET", b"POST", b"HEAD"]))
+    return Exchange(
+        Ask(method=method),
+        draw(odd_answers(replies(method, largest=300))),
+        draw(st.sampled_from(End)),
+        ([], draw(cuts)),
+        draw(st.sampled_from([0, 1, 2])),
+    )
 
 
-METHODS = [b"GET", b"HEAD", b"POST"]
+@examples(60)
+@given(several=st.lists(cases(), min_size=1, max_size=8))
+def test_client_gets_an_equal_answer_or_sees_a_failure(several: list[Exchange]) -> None:
+    for case, (_, seen) in zip(several, run(exchange, several), strict=True):
+        judge(case, seen)
+
+
+def known_answers() -> list[Exchange]:
+    """Everything that is known to be odd, once, with each end and for each client."""
+    body = b"hello"
+    said = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks for chunks in ODD_CHUNKS]
+    said += [line + b"\r\nContent-Length: 5\r\n\r\n" + body for line in ODD_STATUS_LINES]
+    fields = [each.replace(b"%d", b"5") for each in ODD_FIELDS]
+    said += [b"HTTP/1.1 200 OK\r\n%s\r\n\r\n%s" % (each, body) for each in fields]
+    said += [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n%s\r\n\r\n%s" % (each, body) for each in fields]
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%s\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    said += [chunked % each for each in fields]
+    said += [whole[:-1] for whole in said[-1:]]
+    return [Exchange(Ask(), data, end, ([], packets), 1) for data in said for end in End for packets in ([], [60])]
 
 
 @pytest.mark.parametrize("version", [0, 1, 2])
-@examples(70)
-@given(said=st.sampled_from(METHODS).flatmap(lambda m: st.tuples(st.just(m), sayings(m))), end=..., packets=cuts)
-def test_client_gets_an_equal_answer_or_sees_a_failure(
-    version: Version, said: tuple[bytes, bytes], end: End, packets: list[int]
-) -> None:
-    method, data = said
-    _, seen = run(exchange, Ask(method=method), data, end, ([], packets), version)
-    judge(data, method, end, version, seen)
+def test_no_known_oddity_of_an_answer_becomes_a_clean_lie(version: Version) -> None:
+    several = [case._replace(version=version) for case in known_answers()]
+    for case, (_, seen) in zip(several, run(exchange, several), strict=True):
+        judge(case, seen)

@@ -8,7 +8,6 @@ in words as long as the answer has not begun, and only by breaking it off later.
 from contextlib import suppress
 from typing import Any, Literal
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +17,10 @@ from gateway.testing.peer import PeerGoneError
 from . import strict
 from .crossing import without
 from .messages import Ask, Reply, asks, cuts, replies
-from .mutants import mutated
+from .mutants import odd_answers, odd_requests
 from .profile import examples, run
 from .strict import End, Fields, Message
-from .world import MOMENT, Requests, Seen, Version, exchange, send_in_packets, world
+from .world import MOMENT, Exchange, Requests, Seen, exchange, send_in_packets, world
 
 CHANGING = (b"x-request-id", b"date")
 FRAMING = (b"content-length", b"transfer-encoding")
@@ -42,35 +41,42 @@ def answer_facts(seen: Seen) -> Fact:
     return (message.status, without(message.fields, *CHANGING, *FRAMING), message.body, message.trailers)
 
 
-async def facts(ask: Ask, answer: bytes, end: End, packets: tuple[list[int], list[int]], version: Version) -> Fact:
-    asked, seen = await exchange(ask, answer, end, packets, version)
-    return [request_facts(message) for message in asked], answer_facts(seen)
+def facts(several: list[Exchange]) -> list[Fact]:
+    results = run(exchange, several)
+    return [([request_facts(message) for message in asked], answer_facts(seen)) for asked, seen in results]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+def whole(several: list[Exchange]) -> list[Exchange]:
+    """The same, with nothing cut."""
+    return [case._replace(packets=([], [])) for case in several]
+
+
+@st.composite
+def legal(draw: st.DrawFn) -> Exchange:
+    version: Literal[1, 2] = draw(st.sampled_from([1, 2]))
+    ask = draw(asks(version=version, largest=20_000))
+    reply = draw(replies(ask.method, largest=20_000))
+    return Exchange(ask, reply.http1(), reply.end, draw(PACKETS), version)
+
+
+@st.composite
+def odd(draw: st.DrawFn) -> Exchange:
+    answer = draw(odd_answers(replies(b"GET", largest=300)))
+    return Exchange(Ask(), answer, draw(st.sampled_from(End)), ([], draw(cuts)), draw(st.sampled_from([1, 2])))
+
+
 @examples(40)
-@given(data=st.data(), packets=PACKETS)
-def test_legal_exchange_is_the_same_in_any_packets(
-    version: Literal[1, 2], data: Any, packets: tuple[list[int], list[int]]
-) -> None:
-    ask = data.draw(asks(version=version, largest=20_000))
-    reply = data.draw(replies(ask.method, largest=20_000))
-    whole = run(facts, ask, reply.http1(), reply.end, ([], []), version)
-    assert whole[1] != ("failed",)
-    assert run(facts, ask, reply.http1(), reply.end, packets, version) == whole
+@given(several=st.lists(legal(), min_size=1, max_size=4))
+def test_legal_exchange_is_the_same_in_any_packets(several: list[Exchange]) -> None:
+    expected = facts(whole(several))
+    assert all(seen != ("failed",) for _, seen in expected)
+    assert facts(several) == expected
 
 
 @examples(40)
-@given(
-    answer=replies(b"GET", largest=500).map(Reply.http1).flatmap(mutated),
-    end=st.sampled_from(End),
-    lengths=cuts,
-)
-def test_mutated_answer_is_the_same_or_fails_visibly_in_any_packets(
-    answer: bytes, end: End, lengths: list[int]
-) -> None:
-    whole = run(facts, Ask(), answer, end, ([], []), 1)
-    assert run(facts, Ask(), answer, end, ([], lengths), 1) == whole
+@given(several=st.lists(odd(), min_size=1, max_size=6))
+def test_odd_answer_is_the_same_or_fails_visibly_in_any_packets(several: list[Exchange]) -> None:
+    assert facts(several) == facts(whole(several))
 
 
 async def conversation(stream: bytes, lengths: list[int]) -> Fact:
@@ -103,18 +109,37 @@ async def conversation(stream: bytes, lengths: list[int]) -> Fact:
     return [request_facts(message) for message in asked], answers
 
 
-streams = st.lists(asks(version=1, largest=300).filter(lambda ask: ask.method != b"HEAD"), min_size=1, max_size=4).map(
-    lambda several: b"".join(ask.http1() for ask in several)
+small = asks(version=1, largest=200).filter(lambda ask: ask.method != b"HEAD")
+
+
+@examples(60)
+@given(
+    stream=st.lists(small, min_size=1, max_size=4).map(lambda several: b"".join(a.http1() for a in several)), by=cuts
 )
+def test_pipelined_requests_are_the_same_in_any_packets(stream: bytes, by: list[int]) -> None:
+    assert run(conversation, stream, by) == run(conversation, stream, [])
 
 
-@examples(40)
-@given(stream=streams, lengths=cuts)
-def test_pipelined_requests_are_the_same_in_any_packets(stream: bytes, lengths: list[int]) -> None:
-    assert run(conversation, stream, lengths) == run(conversation, stream, [])
+@examples(80)
+@given(stream=odd_requests(small), by=cuts)
+def test_odd_requests_are_the_same_in_any_packets(stream: bytes, by: list[int]) -> None:
+    assert run(conversation, stream, by) == run(conversation, stream, [])
 
 
-@examples(40)
-@given(stream=streams.flatmap(mutated), lengths=cuts)
-def test_mutated_requests_are_the_same_in_any_packets(stream: bytes, lengths: list[int]) -> None:
-    assert run(conversation, stream, lengths) == run(conversation, stream, [])
+def test_every_message_is_the_same_cut_at_any_one_byte() -> None:
+    ask = Ask(method=b"POST", fields=[(b"X-A", b"b")], body=b"hello", chunks=[2], extension=b";a")
+    reply = Reply(
+        fields=[(b"Trailer", b"x")],
+        body=b"hello",
+        framing="chunked",
+        said="chunked",
+        chunks=[3],
+        trailers=[(b"x", b"y")],
+    )
+    data = len(ask.http1()), len(reply.http1())
+    one = Exchange(ask, reply.http1())
+    (expected,) = facts([one])
+    cut = [one._replace(packets=([at], [])) for at in range(data[0])]
+    cut += [one._replace(packets=([], [at])) for at in range(data[1])]
+    cut += [one._replace(packets=([1] * data[0], [1] * data[1]))]
+    assert [fact for fact in facts(cut) if fact != expected] == []

@@ -25,12 +25,12 @@ from gateway.testing.app import RunningGateway
 from gateway.testing.backend import Connection
 
 from .messages import in_chunks
+from .mutants import EVIL_ANSWER as EVIL
 from .mutants import shreds
 from .profile import examples, run
 from .strict import End, Message
 from .world import MOMENT, TICK, Http2Client, Requests, Seen, ask_http1, send_in_packets, world
 
-EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 EVILS = st.sampled_from(
     [
         EVIL,

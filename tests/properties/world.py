@@ -6,7 +6,7 @@ What never lives here: expectations.
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import h2.config
 import h2.connection
@@ -235,23 +235,42 @@ async def world(
             assert [event for event in gateway.events if event["level"] == "ERROR"] == []
 
 
-async def exchange(
-    ask: Ask, answer: bytes, end: End, packets: tuple[list[int], list[int]], version: Version
-) -> tuple[list[Message], Seen]:
-    """Ask once; the backend says ``answer``, whatever that is, and ends as told. Packets: the client's, the backend's.
+class Exchange(NamedTuple):
+    """One request, and what the backend says to it, whatever that is."""
 
-    Gives what the backend had of the request, if it had it whole, and what the client saw.
+    ask: Ask
+    answer: bytes
+    end: End = End.OPEN
+    """What the backend does then."""
+    packets: tuple[list[int], list[int]] = ([], [])
+    """Their lengths: the client's, the backend's."""
+    version: Version = 1
+
+
+async def exchange(several: Sequence[Exchange]) -> list[tuple[list[Message], Seen]]:
+    """One exchange after another, through one gateway, each from a client of its own.
+
+    Gives for each what the backend had of the request, once for each time that it had it whole; and what the client
+    saw. Between two of them everything has been said, so that connections to the backend may be used again.
     """
+    results: list[tuple[list[Message], Seen]] = []
     asked: list[Message] = []
+    current = several[0]
 
     async def script(conn: Connection) -> None:
-        asked.append(await Requests(conn).next())
-        await send_in_packets(conn, answer, packets[1])
-        if end is End.RST:
-            conn.reset()
-        elif end is End.OPEN:
-            await conn.wait_closed()
+        requests = Requests(conn)
+        while True:
+            asked.append(await requests.next())
+            await send_in_packets(conn, current.answer, current.packets[1])
+            if current.end is End.RST:
+                conn.reset()
+            if current.end is not End.OPEN:
+                return
 
     async with world(script) as (gateway, _):
-        seen = await ask_gateway(gateway, ask, packets[0], version)
-    return asked, seen
+        for current in several:
+            asked.clear()
+            seen = await ask_gateway(gateway, current.ask, current.packets[0], current.version)
+            await trio.sleep(MOMENT)
+            results.append(([*asked], seen))
+    return results
