@@ -19,6 +19,8 @@ UNDER = ("valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no")
 """Put before a command. What comes before ``counted`` is not counted, and so goes on only some five times slower."""
 WARM_UP = 400
 REQUESTS = 1000
+EACH = 5
+"""Requests for each connection at least: else it would be the opening of connections that is counted."""
 PATIENCE = 300.0
 """Seconds of real time after which a load generator is killed."""
 
@@ -35,15 +37,16 @@ def under(folder: Path) -> list[str]:
 
 def counted(subject: Subject, workload: Workload, folder: Path) -> float:
     """Send requests to what runs ``under(folder)``, and give the instructions of each. Raises NotCountedError."""
-    _load(subject, workload, WARM_UP, folder)
+    requests = max(REQUESTS, EACH * workload.connections)
+    _load(subject, workload, max(WARM_UP, workload.connections), folder)
     _control(subject, "--instr=on")
-    _load(subject, workload, REQUESTS, folder)
+    _load(subject, workload, requests, folder)
     _control(subject, "--instr=off")
     before = set(folder.glob("counts.*"))
     _control(subject, "--dump")
     written = set(folder.glob("counts.*")) - before
     return (
-        max(map(total, (path.read_text(encoding="ascii", errors="replace") for path in written)), default=0) / REQUESTS
+        max(map(total, (path.read_text(encoding="ascii", errors="replace") for path in written)), default=0) / requests
     )
 
 

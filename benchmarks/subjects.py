@@ -121,6 +121,8 @@ class Stage:
         port = free_port()
         url = f"http://127.0.0.1:{port}{PROXIED}"
         env = environment(GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=str(port), SERVICE1_URL=origin, PYTHONPATH=str(root))
+        if under:  # it is many times slower then, and no clock must find that remarkable
+            env |= {"GATEWAY_TIMEOUT": "600", "GATEWAY_CONNECT_TIMEOUT": "600", "GATEWAY_CLIENT_TIMEOUT": "600"}
         session = self._run(key, [*under, sys.executable, "-m", "gateway", "serve"], url, env=env)
         return Subject(key, title, session, url, url, proxy=True, per_connection=HYPERCORN_LIMIT)
 

@@ -1,5 +1,7 @@
 import os
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,20 @@ def test_process_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) -
     failing = command(free_port(), "-c", "import sys; sys.exit('no such config')")
     with pytest.raises(DidNotStartError, match="server ended with 1: no such config"), running(failing, tmp_path):
         pass
+
+
+def test_port_that_speaks_something_else_does_not_answer() -> None:
+    def speak() -> None:
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.sendall(b"-ERR unknown command\r\n")
+            accepted.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=speak)
+        thread.start()
+        assert not answers(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        thread.join()
 
 
 def test_command_is_pinned_to_one_core_where_there_are_two() -> None:
