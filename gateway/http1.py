@@ -11,7 +11,7 @@ possessive, so that hostile bytes cannot make it backtrack.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -197,6 +197,14 @@ def serialize_request_head(method: bytes, target: bytes, headers: RawHeaders) ->
 def encode_chunk(data: bytes) -> bytes:
     """One chunk of a chunked body. ``data`` is not empty: an empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def encode_last_chunk(trailers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The end of a chunked body, with the fields behind it. Raises ValueError as ``serialize_request_head``."""
+    block = b"".join([b"0\r\n", *[b"%s: %s\r\n" % field for field in trailers], b"\r\n"])
+    if block.count(b"\n") != len(trailers) + 2 or block.count(b"\r") != len(trailers) + 2:
+        raise ValueError("a trailer field holds a control character")
+    return block
 
 
 LAST_CHUNK = b"0\r\n\r\n"

@@ -22,6 +22,7 @@ from gateway.http1 import (
     ResponseHead,
     Truncated,
     encode_chunk,
+    encode_last_chunk,
     find_head_end,
     may_become_response,
     parse_response_head,
@@ -392,3 +393,14 @@ def test_last_chunk_ends_a_body_without_trailers() -> None:
     decoder.feed(LAST_CHUNK)
     assert decoder.done
     assert decoder.trailers == []
+
+
+def test_last_chunk_carries_the_trailers() -> None:
+    assert encode_last_chunk([]) == LAST_CHUNK
+    assert encode_last_chunk([(b"X-Sum", b"1"), (b"X-Sum", b"")]) == b"0\r\nX-Sum: 1\r\nX-Sum: \r\n\r\n"
+
+
+@pytest.mark.parametrize("value", [b"1\r\n\r\nGET / HTTP/1.1", b"1\n2", b"1\r2"])
+def test_trailer_that_would_be_read_as_something_else_is_not_written(value: bytes) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        encode_last_chunk([(b"X-Sum", value)])

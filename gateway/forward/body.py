@@ -4,11 +4,15 @@ from typing import TYPE_CHECKING, Self
 
 import trio
 
+from gateway import headers
 from gateway.errors import BadRequest, GatewayError
+from gateway.http1 import RawHeaders
 
 if TYPE_CHECKING:
     from gateway.forward.tree import Tree
 
+READ_AHEAD_SECONDS = 0.05
+"""Clients that write head and body apart do so within less."""
 SMALL_BODY = 16_384
 """Bytes that any socket's send buffer takes at once."""
 
@@ -39,14 +43,31 @@ class ClientBody:
         self.first = b""
         # Over HTTP/2 a body may come unannounced; with Expect nobody looks at it before its head has gone out.
         self.goes_in_chunks = chunked or (self.expects_continue and self.announced is None)
+        self.trailers: RawHeaders = []
+        """The fields behind it that may go on; known once it has ended."""
+        self._extension = (scope.get("extensions") or {}).get("http.request.body")
         self.counted: int | None = None
         """Its length, where nobody announced it and it was whole at the first look: HTTP/1.1 has to be told."""
 
     async def read_ahead(self) -> None:
-        """Wait for the first piece, so that a body which is whole with it can travel along with the head."""
-        self.first = await self._pull()
+        """Wait a moment for the first piece, so that a body which is whole with it can travel along with the head.
+
+        No longer than a moment: a client may say nothing more before the backend has said something. Where the server
+        cannot tell that the piece is there, it is waited for: to set a clock costs more than to read.
+        """
+        if self._extension is None or self._extension["is_ready"]():
+            self.first = await self._pull()
+            self._decide_framing()
+            return
+        with trio.move_on_after(READ_AHEAD_SECONDS) as moment:
+            self.first = await self._pull()
+        if moment.cancelled_caught:
+            self._tree.client_not_read()
+        self._decide_framing()
+
+    def _decide_framing(self) -> None:
         if self.announced is None and not self.goes_in_chunks:
-            if not self.ended:
+            if not self.ended or self.trailers:
                 self.goes_in_chunks = True
             elif self.first:
                 self.counted = len(self.first)
@@ -87,6 +108,8 @@ class ClientBody:
         piece: bytes = message.get("body", b"")
         exchange.bytes_in += len(piece)
         self.ended = not message.get("more_body", False)
+        if self.ended and self._extension is not None and self._extension["trailers"]:
+            self.trailers = headers.trailer_fields(self._extension["trailers"], BadRequest)
         failure: GatewayError | None = None
         if exchange.bytes_in > self._tree.upstream.max_body_size:
             failure = self._tree.too_large()

@@ -165,6 +165,7 @@ class Tree:
             outgoing,
             body.first if body.is_small else body,
             body.length,
+            trailers=lambda: body.trailers,
         )
         hooks = Hooks(self._nursery, self._enter, self._informational)
         answer = await self.upstream.carry(request, hooks)  # 3
@@ -271,6 +272,10 @@ class Tree:
         self.client_left()
         await trio.sleep_forever()  # the scope is cancelled, so this ends where it stands
         raise AssertionError("unreachable")
+
+    def client_not_read(self) -> None:
+        """Reading was given up: the client is not waited for any more."""
+        self._tell(self.exchange.clock.client_was_read)
 
     def watch_client(self) -> None:
         """The body is whole, so nobody reads from the client: on a server that does not tell, a task must watch."""

@@ -6,10 +6,14 @@ It serves any ASGI app and knows nothing of the gateway, so it could stand as a 
 
 ``config`` is ``hypercorn.config.Config``. What one client does, however wrong, stays on its own connection.
 
-Three ASGI extensions of its own stand in ``scope["extensions"]`` of ``http`` scopes:
+Four ASGI extensions of its own stand in ``scope["extensions"]`` of ``http`` scopes:
 
 ``"http.request.target"``: ``{"target": bytes}``
     The request target exactly as it came. ``raw_path`` and ``query_string`` lose a ``?`` with nothing behind it.
+
+``"http.request.body"``: ``{"is_ready": callable, "trailers": [...]}``
+    ``is_ready()``: whether ``receive`` would return at once. ``trailers`` are the fields that came behind the request's
+    body; known once its last message has been received.
 
 ``"http.disconnect"``: ``{"subscribe": callable, "reason": None | Departure}``
     ``subscribe(callback)``: the server calls ``callback()`` at once and synchronously when the client leaves before

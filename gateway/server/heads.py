@@ -238,3 +238,14 @@ def check_http2_head(fields: list[tuple[bytes, bytes]]) -> Http2Head:  # noqa: C
         raise Refused(400, "a malformed or missing authority")
     headers[0] = (b"host", authority)
     return Http2Head(method, target, headers, protocol is not None)
+
+
+def check_http2_trailers(fields: RawHeaders) -> None:
+    """RFC 9113 section 8.1: no pseudo-header fields there, and all else as in a head. Raises Refused."""
+    if len(fields) > MAX_FIELDS:
+        raise Refused(431, "too many fields")
+    for name, value in fields:
+        if not _H2_NAME.fullmatch(name) or name in _OF_THE_CONNECTION:
+            raise Refused(400, "a malformed field name, or one of HTTP/1's connections")
+        if _CONTROLS.search(value) or value.strip(b" \t") != value:
+            raise Refused(400, "a control character in a value, or white space around it")

@@ -16,7 +16,7 @@ from hypercorn.protocol.events import Request
 from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
 from hypercorn.typing import ConnectionState
 
-from gateway.http1 import LAST_CHUNK, ProtocolError, RawHeaders, encode_chunk
+from gateway.http1 import LAST_CHUNK, ProtocolError, RawHeaders, encode_chunk, encode_last_chunk
 from gateway.server.failures import ClientGone
 from gateway.server.heads import PREFACE, Refused, RequestHead, find_head, parse_request_head
 from gateway.server.refusals import Refusal, refusal_of
@@ -239,6 +239,8 @@ class Http1(H11Protocol):
         if content:
             stream.data_came(content)
         if head.body.done:
+            if head.body.trailers and isinstance(stream, RequestStream):
+                stream.trailers_came(head.body.trailers)
             stream.data_ended()
             self._buffer += head.body.rest
 
@@ -334,7 +336,7 @@ class Http1(H11Protocol):
     async def send_trailers(self, stream: RequestStream, headers: RawHeaders) -> None:
         """See Wire. Without chunks there is no place for trailers; they are dropped (RFC 9110 section 6.5.1)."""
         if self._chunked:
-            await self.link.write(b"".join([b"0\r\n", *[b"%s: %s\r\n" % field for field in headers], b"\r\n"]))
+            await self.link.write(encode_last_chunk(headers))
         self._response_complete(stream)
 
     def _response_complete(self, stream: Stream) -> None:

@@ -21,6 +21,7 @@ from h2.events import (
     RequestReceived,
     StreamEnded,
     StreamReset,
+    TrailersReceived,
     WindowUpdated,
 )
 from h2.events import Event as H2Event
@@ -34,7 +35,7 @@ from gateway.http1 import RawHeaders
 from gateway.server.failures import ClientGone
 from gateway.server.h2_connection import StreamwiseConnection
 from gateway.server.h2_sender import FrameSender, Stalled
-from gateway.server.heads import Http2Head, Refused, check_http2_head
+from gateway.server.heads import Http2Head, Refused, check_http2_head, check_http2_trailers
 from gateway.server.limits import Rate
 from gateway.server.refusals import refusal_of
 from gateway.server.responses import ResponsePlan, lowered, own_fields
@@ -174,7 +175,7 @@ class Http2(H2Protocol):
 
     # ---- requests
 
-    def _handle_event(self, event: H2Event) -> None:
+    def _handle_event(self, event: H2Event) -> None:  # noqa: C901 -- one branch per event
         if self._lingering:  # an event before this one was the end
             return
         match event:
@@ -182,6 +183,8 @@ class Http2(H2Protocol):
                 self._request(event)
             case DataReceived():
                 self._data(event)
+            case TrailersReceived():
+                self._trailers(event)
             case StreamEnded():
                 stream = self.streams.get(event.stream_id)
                 if stream is not None:
@@ -271,6 +274,18 @@ class Http2(H2Protocol):
         padding = event.flow_controlled_length - len(event.data)
         if padding:
             self.consumed(stream, padding)
+
+    def _trailers(self, event: TrailersReceived) -> None:
+        stream = self.streams.get(event.stream_id)
+        if not isinstance(stream, RequestStream):
+            return
+        try:
+            check_http2_trailers(event.headers)
+        except Refused:
+            stream.client_left(Departure.MALFORMED)
+            self._drop(stream, ErrorCodes.PROTOCOL_ERROR)
+        else:
+            stream.trailers_came(event.headers)
 
     def consumed(self, stream: Stream, size: int) -> None:
         """See Wire. The stream's window is given back as the app takes the body."""

@@ -71,6 +71,10 @@ class Inbox:
         """The app has ended: let go of whom it told of what it took, so that no cycle is left to be collected."""
         self._consumed = _nobody
 
+    def is_ready(self) -> bool:
+        """Whether ``get`` would return at once."""
+        return self._left or self.size > 0 or self.ended
+
     async def get(self) -> ASGIReceiveEvent:
         """The next ASGI event. The last piece of a body says that it is the last, where that is known by then."""
         while True:

@@ -113,6 +113,8 @@ class RequestStream(HTTPStream):
         self._callbacks: list[Callable[[], None]] = []
         self.disconnect: dict[str, Any] = {"subscribe": self.subscribe, "reason": None}
         """The ``http.disconnect`` extension, see the package."""
+        self.body: dict[str, Any] = {"is_ready": self.inbox.is_ready, "trailers": ()}
+        """The ``http.request.body`` extension, see the package."""
 
     # ---- from the connection
 
@@ -135,6 +137,7 @@ class RequestStream(HTTPStream):
             "state": request.state,
             "extensions": {
                 "http.request.target": {"target": request.raw_path},
+                "http.request.body": self.body,
                 "http.disconnect": self.disconnect,
                 **extensions,
             },
@@ -144,6 +147,10 @@ class RequestStream(HTTPStream):
     def data_came(self, data: bytes) -> None:
         """A piece of the body."""
         self.inbox.put(data)
+
+    def trailers_came(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """The fields behind the body, which ends with them."""
+        self.body["trailers"] = trailers
 
     def data_ended(self) -> None:
         """The body is whole."""

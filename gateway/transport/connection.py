@@ -16,13 +16,13 @@ import trio
 
 from gateway.errors import Phase
 from gateway.http1 import (
-    LAST_CHUNK,
     Decoder,
     ProtocolError,
     RawHeaders,
     ResponseHead,
     Truncated,
     encode_chunk,
+    encode_last_chunk,
     find_head_end,
     may_become_response,
     parse_response_head,
@@ -61,6 +61,11 @@ class Hooks:
     """Awaited with each 1xx response, 101 apart."""
 
 
+def _no_trailers() -> RawHeaders:
+    """Nobody has any."""
+    return []
+
+
 @dataclass(slots=True)
 class Request:
     """A request with its framing decided: ``headers`` have its fields, and ``Connection`` where one is to go out."""
@@ -72,6 +77,8 @@ class Request:
     length: int | None
     """Bytes of the body, or None where it goes out in chunks."""
     keep_alive: bool = True
+    trailers: Callable[[], RawHeaders] = _no_trailers
+    """The fields behind a body that goes out in chunks; asked for once that is over."""
 
 
 class Connection:
@@ -191,7 +198,7 @@ class Connection:
 
     async def _write_all(self, head: bytes, request: Request, body: bytes, hooks: Hooks) -> None:
         if request.length is None:
-            body = (encode_chunk(body) if body else b"") + LAST_CHUNK
+            body = (encode_chunk(body) if body else b"") + encode_last_chunk(request.trailers())
         elif len(body) != request.length:
             raise httpx.LocalProtocolError("the body is not as long as its Content-Length")
         if await self._write_first(head + body):
@@ -212,7 +219,7 @@ class Connection:
                     break
                 await self._stream.send_all(piece)
             if left is None:
-                await self._stream.send_all(LAST_CHUNK)
+                await self._stream.send_all(encode_last_chunk(request.trailers()))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._write_failed(error)
             return

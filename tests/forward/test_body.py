@@ -9,6 +9,7 @@ import trio
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.errors import Cause
+from gateway.forward.body import READ_AHEAD_SECONDS
 from gateway.observe import Collector
 from gateway.testing.app import running_gateway
 from gateway.testing.backend import Backend, Connection, hang, respond, response
@@ -148,6 +149,48 @@ async def test_body_that_nobody_announced_reaches_the_backend_whole(
     assert b"".join(message.get("body", b"") for message in sent) == b"".join(pieces)
 
 
+# What may come behind it, and before it
+
+
+@pytest.mark.parametrize("pause", [0, 1], ids=["at once", "later"])
+async def test_trailers_go_on_but_for_those_that_must_come_before_the_body(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock, pause: float
+) -> None:
+    async with (
+        Backend(network, "service1", 8001, respond()) as backend,
+        running_gateway(network, settings()) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        await client.send(b"POST /api/service1/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await client.sleep(pause)
+        await client.send(b"0\r\nX-Sum: 1\r\nX-Forwarded-For: 1\r\nHost: b\r\nX-Sum: 2\r\n\r\n")
+        assert (await client.read_response()).status == 200
+    assert backend.requests[0].trailers == [(b"X-Sum", b"1"), (b"X-Sum", b"2")]
+
+
+async def test_head_goes_out_when_the_body_lets_itself_be_waited_for(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock
+) -> None:
+    async def script(conn: Connection) -> None:
+        await conn.read_head()
+        assert trio.current_time() == start + READ_AHEAD_SECONDS
+        await conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await conn.read_body()
+        await conn.send(b"0\r\n\r\n")
+        await conn.wait_closed()
+
+    async with (
+        Backend(network, "service1", 8001, script),
+        running_gateway(network, settings()) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        start = trio.current_time()
+        await client.send(b"POST /api/service1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        await client.read_until(b"hello")
+        await client.send(b"hello")
+        await client.read_until(b"0\r\n\r\n")
+
+
 # Slow, and large
 
 
@@ -166,7 +209,7 @@ async def test_client_too_slow_with_its_body_is_408_at_its_own_timeout(
             await client.sleep(50)
             await client.send(b"more")
         answer = await client.read_response()
-        assert trio.current_time() == start + 50 * pieces + 60
+        assert trio.current_time() == start + 50 * pieces + 60 + (0 if first else READ_AHEAD_SECONDS)
         (record,) = await gateway.logged(1)
     assert answer.status == 408
     assert b"the client sent nothing more of its body for 60 s" in answer.body

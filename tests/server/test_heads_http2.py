@@ -5,7 +5,8 @@ from h2.utilities import HeaderValidationFlags, validate_headers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.server.heads import Http2Head, Refused, check_http2_head
+from gateway.http1 import MAX_FIELDS
+from gateway.server.heads import Http2Head, Refused, check_http2_head, check_http2_trailers
 
 from .second_opinion import as_h11_reads_it
 
@@ -181,3 +182,30 @@ def test_http2_head_that_is_accepted_is_sound_for_h2_and_one_request_over_http1(
 
 def test_as_many_fields_pass_as_over_http1() -> None:
     check_http2_head([*PLAIN.items(), *[(b"x", b"y")] * 252])
+
+
+def test_trailers_pass_as_they_came() -> None:
+    check_http2_trailers([(b"x-sum", b"1"), (b"x-sum", b""), (b"x-latin", b"\xe9")])
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        (b":path", b"/"),
+        (b"X-Sum", b"1"),
+        (b"", b"1"),
+        (b"x sum", b"1"),
+        (b"connection", b"x"),
+        (b"x-sum", b"1\r\n2"),
+        (b"x-sum", b" 1"),
+        (b"x-sum", b"1\t"),
+    ],
+)
+def test_malformed_trailers_are_refused(field: tuple[bytes, bytes]) -> None:
+    with pytest.raises(Refused):
+        check_http2_trailers([(b"x-fine", b"1"), field])
+
+
+def test_trailers_without_end_are_refused() -> None:
+    with pytest.raises(Refused):
+        check_http2_trailers([(b"x-sum", b"1")] * (MAX_FIELDS + 1))

@@ -81,3 +81,16 @@ async def test_memory_does_not_follow_how_small_the_pieces_are(inbox: Inbox, tak
         body += (await inbox.get())["body"]  # type: ignore[typeddict-item]  # it is no disconnect
     assert body[:6] + body[-2:] == b"00010235"
     assert sum(taken) == size
+
+
+async def test_it_is_ready_for_a_piece_for_the_end_and_for_a_departure(inbox: Inbox) -> None:
+    assert not inbox.is_ready()
+    inbox.put(b"a")
+    assert inbox.is_ready()
+    await inbox.get()
+    assert not inbox.is_ready()
+    inbox.end()
+    assert inbox.is_ready()
+    other = Inbox(lambda _size: None)
+    other.leave()
+    assert other.is_ready()

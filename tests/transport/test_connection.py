@@ -132,6 +132,20 @@ async def test_whole_body_can_go_out_in_chunks(network: MemoryNetwork, body: byt
         assert (await connection.exchange(request(b"POST", body, None), Hooks())).status == 200
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_trailers_go_out_behind_the_chunks(network: MemoryNetwork, streamed: bool) -> None:  # noqa: FBT001 -- a parameter of the test
+    async def script(conn: BackendEnd) -> None:
+        await conn.read_head()
+        await conn.read_until(b"5\r\nwhole\r\n0\r\nX-Sum: 1\r\n\r\n")
+        await conn.send(OK)
+
+    async with Backend(network, "backend", 80, script):
+        connection = await connect(network)
+        asked = request(b"POST", pieces(b"whole") if streamed else b"whole", None)
+        asked.trailers = lambda: [(b"X-Sum", b"1")]
+        assert (await connection.exchange(asked, Hooks())).status == 200
+
+
 async def test_answer_comes_before_the_upload_ends_and_the_upload_goes_on(
     network: MemoryNetwork, autojump_clock: trio.abc.Clock
 ) -> None:

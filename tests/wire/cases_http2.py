@@ -132,7 +132,6 @@ CASES: list[Case] = [
     Case(
         name="HTTP/2: trailers with a pseudo-header",
         source="RFC 9113 8.1",
-        known="trailers are not looked at",
         client=(
             SayHead(Request(method=b"POST", body=(b"hello",))),
             SayBody(b"hello"),
