@@ -12,7 +12,7 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "imports", "tests"]
+nox.options.sessions = ["lint", "types", "imports", "manifests", "tests"]
 
 TOOLS = Path(sys.executable).parent
 
@@ -52,13 +52,26 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
-def containers(session: nox.Session) -> None:
-    """Build the images and run them, for real; needs root and podman, says so and skips without."""
+def manifests(session: nox.Session) -> None:
+    """What is deployed: the Dockerfile, the compose files and the Kubernetes overlays, each by its own checker."""
     session.run("uv", "sync", "--quiet", "--inexact", "--group", "containers", external=True)
     run(session, "hadolint", "containers/Dockerfile")
-    run(session, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "containers/compose.yaml")
+    compose = sorted(map(str, Path("containers").glob("compose*.yaml")))
+    run(session, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", *compose)
+    for overlay in sorted(Path("containers/kubernetes/overlays").iterdir()):
+        rendered = Path(session.create_tmp(), f"{overlay.name}.yaml")
+        run(session, "python", "tests/containers/kustomize.py", str(overlay), str(rendered))
+        run(session, "kubernetes-validate", "--strict", "--quiet", str(rendered))
+
+
+@nox.session
+def containers(session: nox.Session) -> None:
+    """Build the images and run them, for real; needs root and podman, says so and skips without."""
+    manifests(session)
     session.env["GATEWAY_TEST_CONTAINERS"] = "1"
-    run(session, "pytest", "--capture=no", "tests/containers", *session.posargs)
+    # Building takes longer than any other test may.
+    patience = ("-o", "faulthandler_timeout=900")
+    run(session, "pytest", "--capture=no", *patience, "tests/containers", *session.posargs)
 
 
 @nox.session

@@ -1,6 +1,6 @@
 """Renders the overlays of containers/kubernetes, where there is no kustomize: that part of it which they use, no more.
 
-    python tests/containers/kustomize.py containers/kubernetes/overlays/production
+    python tests/containers/kustomize.py containers/kubernetes/overlays/production FILE
 
 Known: ``resources``, ``namespace``, ``configMapGenerator`` (literals, merge), ``images`` (newTag), ``patches`` (JSON
 Patch by ``path``, add and replace). Anything else is refused, so that nothing is left out in silence. Where kubectl is
@@ -44,10 +44,10 @@ def _raw(folder: Path) -> list[Manifest]:
         (target,) = [each for each in manifests if _is(each, **patch["target"])]
         for step in yaml.safe_load((folder / patch["path"]).read_text()):
             _patch(target, **step)
-    for image in asked.get("images", ()):
-        for container in _containers(manifests):
-            if container["image"] == image["name"]:
-                container["image"] += f":{image['newTag']}"
+    tags = {image["name"]: image["newTag"] for image in asked.get("images", ())}
+    for container in _containers(manifests):
+        if container["image"] in tags:
+            container["image"] += f":{tags[container['image']]}"
     for manifest in manifests if "namespace" in asked else ():
         if manifest["kind"] != "Namespace":
             manifest["metadata"]["namespace"] = asked["namespace"]
@@ -100,5 +100,5 @@ def _name_by_content(config: Manifest, manifests: list[Manifest]) -> None:
 
 if __name__ == "__main__":
     # Anchors are for those who write by hand.
-    yaml.SafeDumper.ignore_aliases = lambda *_: True  # type: ignore[method-assign] # the documented way
-    sys.stdout.write(yaml.safe_dump_all(render(Path(sys.argv[1])), sort_keys=False))
+    yaml.SafeDumper.ignore_aliases = lambda *_: True
+    Path(sys.argv[2]).write_text(yaml.safe_dump_all(render(Path(sys.argv[1])), sort_keys=False))
