@@ -106,6 +106,8 @@ def peers(session: nox.Session) -> None:
     """Play the cases of tests/wire before nginx, HAProxy, Caddy, Envoy and the gateway; write docs/peers.md."""
     session.run("uv", "sync", "--quiet", "--inexact", "--group", "peers", external=True)
     run(session, "python", "-m", "fixtures.peers", *(session.posargs or ["--write"]))
+    if not session.posargs:
+        run(session, "python", "-m", "fixtures.faults", "--peers")
 
 
 @nox.session
