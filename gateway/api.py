@@ -63,6 +63,8 @@ ID_SIZE = 16
 """Random bytes in a request id of ours."""
 IDS_AT_ONCE = 64
 
+_HOPS_ARE_COUNTED = frozenset(["OPTIONS", "TRACE"])
+"""Of these alone a proxy must look at Max-Forwards (RFC 9110 section 7.6.2)."""
 _REFUSED: dict[int, type[BadRequest] | type[RequestTimeout]] = {
     408: RequestTimeout,
     431: HeadTooLarge,
@@ -180,6 +182,11 @@ class Entry:
             else:
                 await self._owned(exchange)
             return
+        if scope["method"] in _HOPS_ARE_COUNTED and (hops := headers.hops_left(scope["headers"])) is not None:
+            if hops == 0:
+                await self._last_hop(exchange)
+                return
+            scope["headers"] = headers.one_hop_less(scope["headers"])
         upstream = gateway.upstreams[match.route.service]
         exchange.service = match.route.service
         exchange.target_url = upstream.service.origin + match.target.partition(b"?")[0].decode("latin-1")
@@ -223,6 +230,12 @@ class Entry:
             raise BadRequest("the target * is for OPTIONS alone")
         fields = [(b"allow", b"GET, HEAD, OPTIONS"), (b"x-request-id", exchange.request_id)]
         await self._say(exchange, answers.Answer(204, fields, b""))
+
+    async def _last_hop(self, exchange: Exchange) -> None:
+        """The request must not be forwarded any more: it asks about us. To reflect a TRACE would tell credentials."""
+        if exchange.scope["method"] == "TRACE":
+            raise NotImplementedMethod("TRACE is not answered here")
+        await self._say(exchange, answers.Answer(204, [(b"x-request-id", exchange.request_id)], b""))
 
     async def _explain(self, exchange: Exchange, failure: GatewayError) -> None:
         """Answer with the failure. Where an answer has begun, leave it unfinished: the server then breaks it off."""

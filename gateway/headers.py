@@ -220,6 +220,17 @@ def request_headers(  # noqa: PLR0913 -- one call per request, all by name
     return kept
 
 
+def hops_left(received: RawHeaders) -> int | None:
+    """How often the request may still be forwarded (RFC 9110 section 7.6.2); None where it does not say so clearly."""
+    told = [value for name, value in received if len(name) == 12 and name.lower() == b"max-forwards"]
+    return int(told[0]) if len(told) == 1 and _LENGTH.fullmatch(told[0]) else None
+
+
+def one_hop_less(received: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """The same with one taken off Max-Forwards, of which there must be some ``hops_left``."""
+    return [(name, b"%d" % (int(value) - 1) if name.lower() == b"max-forwards" else value) for name, value in received]
+
+
 def response_headers(
     received: RawHeaders, *, http_version: str, request_id: bytes, date: bytes
 ) -> list[tuple[bytes, bytes]]:

@@ -371,3 +371,28 @@ async def test_time_in_which_the_client_does_not_take_our_answer_is_not_the_back
         (record,) = await gateway.logged(1)
         assert (record.cause, record.phase, record.duration_ms) == (Cause.CONNECT_FAILED, Phase.CONNECT, 60_000)
         assert (record.timings_ms["connect"], record.timings_ms["body"]) == (0, 60_000)
+
+
+@pytest.mark.parametrize(
+    ("method", "hops", "status", "arrives"),
+    [
+        ("OPTIONS", "3", 200, b"2"),
+        ("OPTIONS", "0", 204, None),
+        ("TRACE", "1", 200, b"0"),
+        ("TRACE", "0", 501, None),
+        ("GET", "0", 200, b"0"),
+        ("OPTIONS", "many", 200, b"many"),
+    ],
+)
+async def test_request_goes_no_further_than_it_may(
+    network: MemoryNetwork, method: str, hops: str, status: int, arrives: bytes | None
+) -> None:
+    async with (
+        Backend(network, "service1", 8001, respond()) as backend,
+        running_gateway(network) as gateway,
+        gateway.client() as client,
+    ):
+        answer = await client.request(method, "/api/service1/x", headers={"Max-Forwards": hops})
+        (record,) = await gateway.logged(1)
+    assert (answer.status_code, record.status_code) == (status, status)
+    assert [request.get(b"max-forwards") for request in backend.requests] == ([] if arrives is None else [arrives])

@@ -1,7 +1,7 @@
 """Bodies and trailers, both ways."""
 
 from .case import BOTH, Case
-from .checks import Arrives, Comes, Either, Refused, Requests
+from .checks import Arrives, Comes, CutOff, Either, Refused, Requests
 from .messages import Answer, Blob, Fields, Request, chunk, last_chunk
 from .steps import Bytes, Drip, Hear
 
@@ -242,7 +242,7 @@ CASES: list[Case] = [
                         without_trailers=(b"content-length", b"transfer-encoding", b"host", b"authorization"),
                     ),
                 ],
-                [Refused()],
+                [Either([Refused()], [CutOff()])],
             ),
         ),
     ),

@@ -104,21 +104,27 @@ CASES: list[Case] = [
     Case(
         name="OPTIONS with Max-Forwards",
         source="RFC 9110 7.6.2",
-        known="Max-Forwards is passed on as it is",
         request=Request(method=b"OPTIONS", fields=((b"Max-Forwards", b"5"),)),
         checks=(Requests(1), Arrives(fields={b"max-forwards": [b"4"]}), Comes()),
     ),
     Case(
         name="OPTIONS that must go no further",
         source="RFC 9110 7.6.2",
-        known="Max-Forwards is passed on as it is",
         request=Request(method=b"OPTIONS", fields=((b"Max-Forwards", b"0"),)),
         checks=(Refused(statuses=(200, 204), silently=False),),
+    ),
+    Case(
+        name="TRACE that must go no further",
+        source="RFC 9110 7.6.2",
+        request=Request(method=b"TRACE", fields=((b"Max-Forwards", b"0"),)),
+        checks=(Refused(statuses=(200, 405, 501)),),
+        ours=501,
     ),
     Case(
         name="GET with Max-Forwards",
         source="RFC 9110 7.6.2",
         request=Request(fields=((b"Max-Forwards", b"5"),)),
+        checks=(Requests(1), Arrives(fields={b"max-forwards": [b"5"]}), Comes()),
     ),
     *[
         Case(name=f"target: {what}", source="transparency", request=Request(target=b"/w" + target.encode()))

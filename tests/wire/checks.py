@@ -27,7 +27,9 @@ HOP_BY_HOP = frozenset(
     ]
 )
 """Not compared: they are each connection's own (RFC 9110 section 7.6.1)."""
-MADE_ANEW = frozenset([b"host", b"content-length", b"date", b"via", b"server", b"forwarded", b"x-request-id"])
+MADE_ANEW = frozenset(
+    [b"host", b"content-length", b"date", b"via", b"server", b"forwarded", b"x-request-id", b"max-forwards"]
+)
 """Not compared unless a case says so: a proxy has a say in them."""
 IMF_FIXDATE = re.compile(rb"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT")
 
@@ -306,13 +308,15 @@ class Cut:
 
 @dataclass(frozen=True)
 class CutOff:
-    """The request that the backend saw last was not whole, and it could see that."""
+    """The request that the backend saw last ended before its end. To be told nonsense instead will not do."""
 
     def __call__(self, play: Play) -> Iterator[str]:
         """See Check."""
         for seen in play.seen[-1:]:
             if seen.complete or not seen.fault:
                 yield f"the backend took what was cut off for whole, with {seen.body}"
+            elif not seen.fault.startswith("Ended"):
+                yield f"the backend was told nonsense: {seen.fault}"
 
 
 @dataclass(frozen=True)
