@@ -26,6 +26,8 @@ _FIRST_DYNAMIC = HeaderTable.STATIC_TABLE_LENGTH + 1
 
 def _integer(prefix: int, bits: int, number: int) -> bytes:
     """RFC 7541 section 5.1, behind the bits of ``prefix``."""
+    if number < (1 << bits) - 1:
+        return bytes((prefix | number,))
     encoded = encode_integer(number, bits)
     encoded[0] |= prefix
     return bytes(encoded)
@@ -47,7 +49,7 @@ class FieldEncoder:
 
     The table is of our own size: what the client allows is a bound, not an order (RFC 7541 section 4.2), and it may
     allow four gigabytes. A field goes into it when it is sent for the second time: what is sent once, such as a request
-    id, would only push out what is not.
+    id, would only push out what is not. So does one whose name is new, for the sake of its name.
     """
 
     def __init__(self) -> None:
@@ -55,6 +57,8 @@ class FieldEncoder:
         """The table, oldest first, and how many went into it before each."""
         self.table_size_changes: list[int] = []
         """To be told with the next head."""
+        self._names: dict[bytes, int] = {}
+        """The newest of each name, likewise."""
         self._limit = HeaderTable.DEFAULT_SIZE
         self._size = 0
         self._count = 0
@@ -84,34 +88,43 @@ class FieldEncoder:
             place = _STATIC_FIELDS.get(field)
             if place is None:
                 number = self.table.get(field)
-                place = self._literal(field) if number is None else _INDEXED[_FIRST_DYNAMIC + self._count - 1 - number]
+                place = self._literal(field) if number is None else _INDEXED[self._place(number)]
             block.append(place)
         return b"".join(block)
 
+    def _place(self, number: int) -> int:
+        return _FIRST_DYNAMIC + self._count - 1 - number
+
     def _literal(self, field: Field) -> bytes:
         name, value = field
-        again = hash(field) in self._lately and table_entry_size(name, value) <= self._limit
-        if again:
+        index = _STATIC_NAMES.get(name)
+        if index is None:
+            index = self._place(self._names[name]) if name in self._names else 0
+        mark = hash(field)
+        if (mark in self._lately or not index) and table_entry_size(name, value) <= self._limit:
             self._put(field)
+            start = _integer(0x40, 6, index)
         else:
             if len(self._lately) >= LATELY:
                 self._lately.clear()
-            self._lately.add(hash(field))
-        index = _STATIC_NAMES.get(name, 0)
-        start = _integer(0x40, 6, index) if again else _integer(0, 4, index)
+            self._lately.add(mark)
+            start = _integer(0, 4, index)
         return start + _string(value) if index else start + _string(name) + _string(value)
 
     def _put(self, field: Field) -> None:
         self.table[field] = self._count
+        self._names[field[0]] = self._count
         self._count += 1
         self._size += table_entry_size(*field)
         self._evict()
 
     def _evict(self) -> None:
         while self._size > self._limit:
-            oldest = next(iter(self.table))
+            oldest, number = next(iter(self.table.items()))
             del self.table[oldest]
             self._size -= table_entry_size(*oldest)
+            if self._names.get(oldest[0]) == number:
+                del self._names[oldest[0]]
 
 
 class FieldDecoder(Decoder):

@@ -196,7 +196,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=40))
-@settings(deadline=None, max_examples=1_000)
+@settings(deadline=None, max_examples=500)
 def test_short_way_comes_to_the_same_as_the_long_one(steps: list[Step]) -> None:
     pair = Pair()
     for step in steps:

@@ -68,7 +68,15 @@ def test_values_that_never_come_again_leave_the_table_to_those_that_do() -> None
     for number in range(2 * LATELY):
         fields = [(b":status", b"200"), (b"server", b"s"), (b"x-request-id", b"%032x" % number)]
         assert ears.hears(encoder.encode(fields)) == fields
-    assert ears.table == [(b"server", b"s")]
+    assert ears.table == [(b"server", b"s"), (b"x-request-id", b"%032x" % 0)]
+    assert len(encoder.encode([(b"x-request-id", bytes(32))])) == 3 + 32  # the name is there to be pointed to
+
+
+def test_names_are_known_as_long_as_a_field_has_them() -> None:
+    encoder = FieldEncoder()
+    for number in range(1000):
+        encoder.encode([(b"x-%d" % number, b"y"), (b"x-0", b"z")])
+    assert encoder._names.keys() == {name for name, _ in encoder.table}  # noqa: SLF001 -- as above
 
 
 def test_what_was_sent_lately_is_remembered_within_bounds() -> None:
@@ -87,6 +95,14 @@ def test_full_table_loses_its_oldest_fields() -> None:
     assert len(encoder.encode([fields[-1]])) == 1
     assert len(encoder.encode([fields[37]])) == 2  # a place beyond what one byte can tell
     assert ears.hears(encoder.encode(fields)) == fields
+
+
+def test_field_larger_than_the_table_leaves_it_as_it_is() -> None:
+    encoder, ears = FieldEncoder(), Ears()
+    fields = [(b"x", b"y"), (b"z", b"v" * TABLE)]
+    for _ in range(3):
+        assert ears.hears(encoder.encode(fields)) == fields
+    assert ears.table == [(b"x", b"y")]
 
 
 def test_table_of_fields_is_as_large_as_we_like() -> None:
@@ -173,9 +189,25 @@ PIECES = st.sampled_from([*map(bytes.fromhex, BEGINNINGS.split()), b"\x40\x01a\x
 
 
 @given(st.lists(st.lists(PIECES | st.binary(max_size=4), max_size=8).map(b"".join), max_size=5))
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=300)
 def test_any_block_is_understood_as_hpack_does_or_refused_as_hpack_does(blocks: list[bytes]) -> None:
     both(blocks)
+
+
+@pytest.mark.parametrize(
+    "block", ["410561626364 65", "40016105 6263646566", "048360d54f", "7f0005 6263646566", "3fe11f 82"]
+)
+def test_block_is_understood_to_its_last_byte(block: str) -> None:
+    whole = bytes.fromhex(block)
+    for size in range(len(whole) + 1):
+        both([whole[:size]])
+
+
+@pytest.mark.parametrize(
+    "length", ["7f00", "7f8000", "7f80808000", "7f8080808000", "7f808080808000", "7f80808080808000"]
+)
+def test_integers_may_be_as_long_as_hpack_takes_them(length: str) -> None:
+    both([b"\x40\x01a" + bytes.fromhex(length) + b"v" * 127])
 
 
 def test_size_of_the_table_must_come_down_to_what_is_allowed() -> None:
