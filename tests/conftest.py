@@ -1,8 +1,24 @@
+from collections.abc import AsyncIterator
+
 import pytest
 
-from gateway.testing.plugin import each_network, network
+from gateway.testing.network import MemoryNetwork
+from gateway.testing.sockets import SocketNetwork
 
-__all__ = ["each_network", "network"]
+
+@pytest.fixture
+def network() -> MemoryNetwork:
+    """Give an empty network in memory, on whichever clock the test asks for."""
+    return MemoryNetwork()
+
+
+@pytest.fixture(params=[MemoryNetwork, SocketNetwork], ids=["memory", "sockets"])
+async def each_network(request: pytest.FixtureRequest) -> AsyncIterator[MemoryNetwork | SocketNetwork]:
+    """Run the test twice: in memory and over real sockets, where only real time passes."""
+    network: MemoryNetwork | SocketNetwork = request.param()
+    yield network
+    if isinstance(network, SocketNetwork):
+        network.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
