@@ -1,6 +1,7 @@
 """Ten thousand clients that have asked once and stay: what each costs in memory, and what an active one notices.
 
-A gateway of its own is started for it. What never lives here: clients that mean harm; see ``floods``.
+Two gateways of its own are started for it, one with them and one without, and the active client goes to both in turn.
+What never lives here: clients that mean harm; see ``floods``.
 """
 
 import resource
@@ -11,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.procfs import resident
 from benchmarks.run import Runner
-from benchmarks.subjects import Stage, Subject
-from benchmarks.workloads import PATH, WORKLOADS, Idle, Sample
+from benchmarks.subjects import Stage
+from benchmarks.workloads import PATH, WORKLOADS, Idle
 from gateway.serving import MANY_DESCRIPTORS, connections_for
 
 WANTED = 10_000
@@ -20,6 +21,8 @@ OTHERS = 100
 """Connections that are left for the active client and what else wants one."""
 TOGETHER = 200
 """Clients that come at the same time: one after the other they would take longer than an idle one may stay."""
+ROUNDS = 2
+"""Of the active client, to each round of the whole run: nothing else is measured meanwhile, and they are short."""
 PATIENCE = 10.0
 """Seconds that an idle client waits for its one answer."""
 
@@ -38,22 +41,31 @@ def room(hard: int) -> int:
 
 
 def measure(stage: Stage, origin: str, rounds: int, scratch: Path, say: Callable[[str], None]) -> Idle:
-    """Measure an active client alone, and then beside the idle ones. Raises OSError where they are not let in."""
+    """Measure an active client without the idle ones and beside them. Raises OSError where they are not let in."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = room(hard)
-    subject = stage.gateway(origin, key="idle", title="gateway")
-    alone = _active(subject, rounds, scratch, say)
-    before = resident([subject.session])
+    alone = stage.gateway(origin, key="alone", title="gateway, nobody idle")
+    crowded = stage.gateway(origin, key="crowded", title=f"gateway, {count:,} idle")
+    active = Runner([alone, crowded], [ACTIVE], scratch, say)
+    active.run(1)
+    before = resident([crowded.session])
     say(f"{count:,} clients come and stay")
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        with clients(subject.url, count) as held:
-            after = resident([subject.session])
-            beside = _active(subject, rounds, scratch, say)
+        with clients(crowded.url, count) as held:
+            after = resident([crowded.session])
+            results = active.run(ROUNDS * rounds)
             left = sum(map(is_open, held))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return Idle(wanted=WANTED, held=left, before=before, after=after, alone=alone, beside=beside)
+    return Idle(
+        wanted=WANTED,
+        held=left,
+        before=before,
+        after=after,
+        alone=results.of(ACTIVE, alone),
+        beside=results.of(ACTIVE, crowded),
+    )
 
 
 @contextmanager
@@ -97,7 +109,3 @@ def is_open(sock: socket.socket) -> bool:
         return True
     except OSError:
         return False
-
-
-def _active(subject: Subject, rounds: int, scratch: Path, say: Callable[[str], None]) -> list[Sample]:
-    return list(Runner([subject], [ACTIVE], scratch, say).run(rounds).of(ACTIVE, subject).values())

@@ -127,7 +127,7 @@ def _idle_rows(idle: Idle) -> list[list[str]]:
             (lambda sample: sample.load.p50 * 1e3, ".2f"),
             (lambda sample: sample.load.p99 * 1e3, ".2f"),
         )
-        cells = [f"{median(map(figure, samples)):{form}}" if samples else "" for figure, form in figures]
+        cells = [f"{median(map(figure, samples.values())):{form}}" if samples else "" for figure, form in figures]
         rows.append([title, f"{memory / 1e6:.0f}", *cells])
     return rows
 

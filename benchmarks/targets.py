@@ -116,9 +116,7 @@ def idle_memory(results: Results) -> float | None:
 def idle_rate(results: Results) -> float | None:
     """Requests per second of an active client beside the idle ones, to those without them."""
     idle = results.idle
-    if idle is None or not idle.alone or not idle.beside:
-        return None
-    return median(sample.rate for sample in idle.beside) / median(sample.rate for sample in idle.alone)
+    return None if idle is None else ratio(idle.beside, idle.alone, lambda sample: sample.rate)
 
 
 HYPERCORN, CADDY, NGINX, FASTAPI = "hypercorn", "caddy", "nginx", "fastapi"

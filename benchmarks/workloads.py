@@ -93,9 +93,10 @@ class Idle:
     """Bytes resident without them."""
     after: int
     """And with them."""
-    alone: list[Sample]
-    """Of the active client without them, a sample for each round."""
-    beside: list[Sample]
+    alone: dict[int, Sample]
+    """Of the active client without them, by round."""
+    beside: dict[int, Sample]
+    """Beside them."""
 
 
 ORDER = (

@@ -72,7 +72,7 @@ def test_report_tells_what_an_active_client_has_with_and_without_idle_ones() -> 
     results = Results([GET], [GATEWAY])
     assert "Idle" not in report(results)
     results.idle = Idle(
-        wanted=10_000, held=9_900, before=60_000_000, after=160_000_000, alone=[sample(0.1)], beside=[sample(0.2)]
+        wanted=10_000, held=9_900, before=60_000_000, after=160_000_000, alone={0: sample(0.1)}, beside={0: sample(0.2)}
     )
     assert "| none | 60 | 2,000 | 100 | 1.00 | 2.00 |\n| 9,900 | 160 | 2,000 | 200 | 1.00 | 2.00 |" in report(results)
 

@@ -93,8 +93,8 @@ def test_memory_of_idle_clients_is_that_of_as_many_as_are_wanted() -> None:
         held=5_000,
         before=60_000_000,
         after=110_000_000,
-        alone=[sample(1)],
-        beside=[sample(1, seconds=2)],
+        alone={0: sample(1)},
+        beside={0: sample(1, seconds=2)},
     )
     assert idle_memory(found) == pytest.approx(160)
     assert idle_rate(found) == 0.5
@@ -111,5 +111,5 @@ def test_targets_name_workloads_that_there_are() -> None:
     for work in WORKLOADS:
         for key in ("gateway", "direct", "hypercorn", "nginx", "caddy", "fastapi"):
             everything.samples[work.key, key] = {0: sample(1)}
-    everything.idle = Idle(wanted=1, held=1, before=1, after=1, alone=[sample(1)], beside=[sample(1)])
+    everything.idle = Idle(wanted=1, held=1, before=1, after=1, alone={0: sample(1)}, beside={0: sample(1)})
     assert [target.title for target in TARGETS if target.value(everything) is None] == []
