@@ -24,6 +24,7 @@ What never lives here: behaviour. What the fixtures give is made by the other mo
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from inspect import iscoroutinefunction
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,11 +51,24 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Give the fixtures their short names too, where no other plugin has them: pytest-django has a ``client``."""
-    # Of two plugins with one name the one that came last wins, whichever that is; and only this table knows them all.
-    known: dict[str, Any] = getattr(getattr(session, "_fixturemanager", None), "_arg2fixturedefs", {})
-    for plugin in (_Backend, _Client):
-        if all(fixture.baseid for fixture in known.get(plugin.name, ())):
-            session.config.pluginmanager.register(plugin(), f"{__name__}.{plugin.name}")
+    # Of two plugins with one name the one that came last wins, whichever that is.
+    manager = session.config.pluginmanager
+    taken = {name for plugin in manager.get_plugins() for name in _fixtures_of(plugin)}
+    for short in (_Backend, _Client):
+        if short.name not in taken:
+            manager.register(short(), f"{__name__}.{short.name}")
+
+
+def _fixtures_of(plugin: object) -> Iterator[str]:
+    """Give the names of the fixtures that a plugin defines. Nothing but its own table is looked at."""
+    for place in (plugin, type(plugin)):
+        for name, thing in getattr(place, "__dict__", {}).items():
+            # The one is what pytest makes of a fixture since 8.4, the other what it made before.
+            made = thing if type(thing).__name__ == "FixtureFunctionDefinition" else None
+            if made is None and isinstance(thing, FunctionType):
+                made = thing.__dict__.get("_pytestfixturefunction")
+            if made is not None:
+                yield made.name or name
 
 
 @pytest.hookimpl(tryfirst=True)
