@@ -112,6 +112,7 @@ EVERYDAY = {
     "export",
     "git",
     "kill",
+    "kubectl",
     "pip",
     "podman",
     "podman-compose",

@@ -140,10 +140,10 @@ class Load:
 
 
 @contextmanager
-def load(folder: Path, port: int, seconds: float) -> Iterator[Load]:
+def load(folder: Path, port: int, seconds: float, requests: str = SCRIPT) -> Iterator[Load]:
     """Load until ``seconds`` have passed; at the end of the block its figures are there."""
     script = folder / "load.lua"
-    script.write_text(SCRIPT)
+    script.write_text(requests)
     command = [f"--connections={CONNECTIONS}", f"--duration={seconds:.0f}s", "--timeout=20s", f"--script={script}"]
     state = Load(threading.Event(), {})
     with started("wrk", "--threads=1", *command, f"http://127.0.0.1:{port}") as process:

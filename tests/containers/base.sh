@@ -17,5 +17,5 @@ rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
 # Where Redis keeps its data in the official image, by the number of its user there: a new volume takes over both.
 [[ $packages != *redis-server* ]] || install -d -o 999 -g 999 "$root/data"
 if [ -r "$bundle" ]; then install -m 644 "$bundle" "$root$bundle"; fi
-tar --directory "$root" --create . | podman import \
+tar --directory "$root" --create . | podman import --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
     --change "ENV PIP_CERT=$bundle" --change "ENV SSL_CERT_FILE=$bundle" --change 'CMD ["sh"]' - "$name"

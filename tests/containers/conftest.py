@@ -137,11 +137,12 @@ class Compose:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.published = f"127.0.0.1:{probe.getsockname()[1]}"
         self.url = f"http://{self.published}"
+        self.variables = {"PUBLISH": self.published}
 
     def __call__(self, command: str, *arguments: str, check: bool = True) -> str:
         """Run podman-compose."""
         words = (*self._files, "-p", "gateway-tests", command, *arguments)
-        return self.engine("podman-compose", *words, check=check, variables={"PUBLISH": self.published})
+        return self.engine("podman-compose", *words, check=check, variables=self.variables)
 
     def container(self, service: str, number: int = 1) -> str:
         """The name of its container."""
