@@ -6,6 +6,8 @@ HTTP/1.1 it must still be that one, or none. A request of which the backend has 
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
 
 import trio
 from hypothesis import event, given
@@ -58,44 +60,50 @@ def is_the_same(sent: Message, got: Message, *, http2: bool) -> bool:
     return sent.body == got.body if got.whole else sent.body.startswith(got.body)
 
 
-def requests_at(connections: Iterable[Connection]) -> list[Message]:
-    """Everything that the backend was sent, by the independent reader."""
+def requests_in(streams: Iterable[bytes]) -> list[Message]:
+    """Everything that the backend was sent, connection by connection, by the independent reader."""
     found = []
-    for connection in connections:
-        messages, wrong = strict.requests(connection.received)
-        assert wrong is None, f"the backend was sent nonsense: {wrong} in {connection.received!r}"
+    for stream in streams:
+        messages, wrong = strict.requests(stream)
+        assert wrong is None, f"the backend was sent nonsense: {wrong} in {stream!r}"
         found += messages
     return found
 
 
-async def send_stream(stream: bytes, lengths: list[int], early: bool) -> list[Message]:  # noqa: FBT001 - drawn
-    """Send it on one connection; give what the backend had of it. ``early``: it answers before it has read a body."""
+class Stream(NamedTuple):
+    """What one client says."""
+
+    data: bytes
+    packets: list[int]
+    early: bool
+    """The backend answers before it has read a body."""
+
+
+async def send(several: list[Stream]) -> list[list[Message]]:
+    """Send each on a connection of its own, one after another; give what the backend had of each."""
+    current = several[0]
 
     async def script(conn: Connection) -> None:
-        if early:
-            await conn.read_head()
-            await conn.send(b"HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\nearly")
-            await conn.wait_closed()
         requests = Requests(conn)
         while True:
-            await conn.send(echo(await requests.next()))
+            message = await requests.next(head=current.early)
+            await conn.send(echo(message))
+            if current.early:
+                await requests.next()
 
+    found = []
     async with world(script) as (gateway, backend):
-        async with await gateway.raw_client() as client, trio.open_nursery() as nursery:
-
-            async def listen() -> None:
-                await client.read_to_end()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(listen)
-            try:
-                await send_in_packets(client, stream, lengths)
+        for current in several:
+            before = {conn: len(conn.received) for conn in backend.connections}
+            async with await gateway.raw_client() as client, trio.open_nursery() as nursery:
+                nursery.start_soon(client.read_to_end)
+                with suppress(PeerGoneError):
+                    await send_in_packets(client, current.data, current.packets)
                 await client.sleep(MOMENT)
-            except PeerGoneError:
-                pass
-            nursery.cancel_scope.cancel()
-        await trio.sleep(MOMENT)
-        return requests_at(backend.connections)
+                nursery.cancel_scope.cancel()
+            await trio.sleep(MOMENT)
+            found.append(requests_in(conn.received[before.get(conn, 0) :] for conn in backend.connections))
+    return found
 
 
 @examples(150)
@@ -105,7 +113,8 @@ def test_backend_gets_no_request_that_is_not_in_the_bytes_of_the_client(
     lengths: list[int],
     early: bool,  # noqa: FBT001 - drawn
 ) -> None:
-    judge(stream, run(send_stream, stream, lengths, early))
+    (got,) = run(send, [Stream(stream, lengths, early)])
+    judge(stream, got)
 
 
 def judge(stream: bytes, got: list[Message]) -> None:
@@ -134,8 +143,9 @@ def known_streams() -> list[bytes]:
 
 
 def test_no_known_oddity_of_a_request_smuggles_another() -> None:
-    for stream in known_streams():
-        judge(stream, run(send_stream, stream, [], False))
+    several = [Stream(stream, [], early=False) for stream in known_streams()]
+    for stream, got in zip(several, run(send, several), strict=True):
+        judge(stream.data, got)
 
 
 # ---- HTTP/2: what HTTP/1.1 cannot say must not be said in it
@@ -220,7 +230,7 @@ async def send_streams(requests: list[tuple[Fields, bytes, list[int]]]) -> tuple
                 while not client.gone and not all(client.stream(each).over for each in ids):
                     await client.receive()
         await trio.sleep(MOMENT)
-        return [client.seen(each) for each in ids], requests_at(backend.connections)
+        return [client.seen(each) for each in ids], requests_in(conn.received for conn in backend.connections)
 
 
 @examples(150)
