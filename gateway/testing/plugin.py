@@ -22,7 +22,7 @@ asked for, no hook does anything to any other test, and the short names give way
 What never lives here: behaviour. What the fixtures give is made by the other modules and can be made without pytest.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from inspect import iscoroutinefunction
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
