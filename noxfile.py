@@ -111,6 +111,13 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel twice to the same bytes, write its SBOM beside it into dist/, and test it as installed."""
+    tests = session.posargs or ["tests/requirements", "tests/test_cli.py", "tests/test_demo.py", "tests/testing"]
+    run(session, "python", ".ci/wheel.py", "dist", *tests)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Resolve afresh and write every pin anew: pyproject.toml, requirements.lock, containers/*.txt."""
     run(session, "python", ".ci/pins.py", "renew")
