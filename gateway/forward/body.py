@@ -39,13 +39,14 @@ class ClientBody:
                     self.expects_continue = True
         # Over HTTP/1.1 the head says whether a body comes; over HTTP/2 only the first message does.
         self.ended = self.announced == 0 or (self.announced is None and not chunked and scope["http_version"] != "2")
-        self.expects_continue = self.expects_continue and not self.ended
+        self._extension = (scope.get("extensions") or {}).get("http.request.body")
+        # Who has sent it, or the end of it, does not wait for anybody.
+        self.expects_continue = self.expects_continue and not (self.ended or self._is_here)
         self.first = b""
         # Over HTTP/2 a body may come unannounced; with Expect nobody looks at it before its head has gone out.
         self.goes_in_chunks = chunked or (self.expects_continue and self.announced is None)
         self.trailers: RawHeaders = []
         """The fields behind it that may go on; known once it has ended."""
-        self._extension = (scope.get("extensions") or {}).get("http.request.body")
         self.counted: int | None = None
         """Its length, where nobody announced it and it was whole at the first look: HTTP/1.1 has to be told."""
 
@@ -55,7 +56,7 @@ class ClientBody:
         No longer than a moment: a client may say nothing more before the backend has said something. Where the server
         cannot tell that the piece is there, it is waited for: to set a clock costs more than to read.
         """
-        if self._extension is None or self._extension["is_ready"]():
+        if self._extension is None or self._is_here:
             self.first = await self._pull()
             self._decide_framing()
             return
@@ -71,6 +72,11 @@ class ClientBody:
                 self.goes_in_chunks = True
             elif self.first:
                 self.counted = len(self.first)
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether some of it, or its end, has come; False too where the server cannot tell."""
+        return self._extension is not None and bool(self._extension["is_ready"]())
 
     @property
     def length(self) -> int | None:
