@@ -38,8 +38,11 @@ def named_by_connection(fields: Fields) -> set[bytes]:
     }
 
 
-def to_backend(fields: Fields, *, http2: bool) -> Fields:
+def to_backend(method: bytes, fields: Fields, *, http2: bool) -> Fields:
     """The fields of a client's request that reach the backend, Host and framing apart."""
+    hops = values_of(fields, b"max-forwards")
+    if method in (b"OPTIONS", b"TRACE") and len(hops) == 1 and hops[0].isdigit():  # RFC 9110 section 7.6.2
+        fields = [(n, b"%d" % (int(hops[0]) - 1) if n.lower() == b"max-forwards" else v) for n, v in fields]
     named = {name for name in named_by_connection(fields) - NOT_TO_BE_NAMED if not name.startswith(b"x-forwarded")}
     kept = []
     for name, value in fields:

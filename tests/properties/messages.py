@@ -137,6 +137,7 @@ _groups_of_both: list[Fields] = [
     [(b"Cookie", b"a=1"), (b"X-Between", b"x"), (b"Cookie", b"b=2"), (b"X-After", b"y")],
     [(b"X-Twice", b"1"), (b"x-twice", b"1"), (b"X-Twice", b"")],
     [(b"X-Request-ID", b"one"), (b"X-Request-ID", b"two")],
+    [(b"X-Latin", b"\xa0caf\xe9\xa0\x85")],
 ]
 _framing = {b"content-length", b"transfer-encoding", b"host", b"expect", b"upgrade", b"connection"}
 
@@ -283,6 +284,7 @@ _groups_of_answers: list[Fields] = [
     [(b"Set-Cookie", b"a=1"), (b"X-Between", b""), (b"set-cookie", b"a=1"), (b"Set-Cookie", b"b=2")],
     [(b"Date", b"Tue, 15 Nov 1994 08:12:31 GMT"), (b"date", b"Wed, 16 Nov 1994 08:12:31 GMT")],
     [(b"Trailer", b"X-Check")],
+    [(b"X-Latin", b"\xa0caf\xe9\xa0\x85")],
 ]
 _answered = _field_lists(_of_answers, _groups_of_answers)
 statuses = (

@@ -5,6 +5,7 @@ them, in their order, each once. Over HTTP/2 a stream is one request, whatever s
 HTTP/1.1 it must still be that one, or none. A request of which the backend has only a part is one that broke off.
 """
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
@@ -43,18 +44,19 @@ def echo(message: Message) -> bytes:
     return b"HTTP/1.1 200 \r\nContent-Length: %d\r\n\r\n%s" % (len(body), b"" if message.start[0] == b"HEAD" else body)
 
 
-def upstream_target(target: bytes) -> bytes:
-    """What a target is for the backend, from the contract: the prefix replaced, an authority cut off."""
-    if not target.startswith(b"/"):
-        target = b"/" + target.split(b"/", 3)[3]
-    return UPSTREAM_PREFIX + target.removeprefix(PREFIX)
+def upstream_target(target: bytes) -> bytes | None:
+    """What a target is for the backend, from the contract: the prefix replaced, an authority cut off; or None."""
+    match = re.fullmatch(rb"(?:https?://[^/?]+)?(/.*)", target, re.IGNORECASE)
+    if match is None or not match[1].startswith(PREFIX):
+        return None
+    return UPSTREAM_PREFIX + match[1].removeprefix(PREFIX)
 
 
 def is_the_same(sent: Message, got: Message, *, http2: bool) -> bool:
     """Whether ``got`` is ``sent`` after its way through; as much of it as there is."""
-    if sent.start[0] != got.start[0] or PREFIX not in sent.start[1] or upstream_target(sent.start[1]) != got.start[1]:
+    if sent.start[0] != got.start[0] or upstream_target(sent.start[1]) != got.start[1]:
         return False
-    expected = crossing.to_backend(sent.fields, http2=http2)
+    expected = crossing.to_backend(sent.start[0], sent.fields, http2=http2)
     if without(expected, *ADDED, *FRAMING) != without(got.fields, *ADDED, *FRAMING):
         return False
     return sent.body == got.body if got.whole else sent.body.startswith(got.body)
