@@ -49,6 +49,18 @@ def test_time_the_client_took_is_not_charged_to_the_backend() -> None:
     assert c.deadline == 60 + 20
 
 
+def test_client_that_is_read_again_has_no_more_time_than_before() -> None:
+    c = clock()
+    c.read_client(1)
+    c.read_later(3)
+    assert c.deadline == 30 + 2  # in which the backend was not waited for
+    c.read_client(10)
+    assert c.deadline == 1 + 60
+    c.client_was_read(20)
+    c.read_client(30)
+    assert c.deadline == 30 + 60
+
+
 def test_second_attempt_to_connect_has_only_what_the_first_left() -> None:
     c = clock()
     c.enter(Phase.CONNECT, 0)

@@ -274,8 +274,8 @@ class Tree:
         raise AssertionError("unreachable")
 
     def client_not_read(self) -> None:
-        """Reading was given up: the client is not waited for any more."""
-        self._tell(self.exchange.clock.client_was_read)
+        """Reading was given up for now: the client is not waited for."""
+        self._tell(self.exchange.clock.read_later)
 
     def watch_client(self) -> None:
         """The body is whole, so nobody reads from the client: on a server that does not tell, a task must watch."""
