@@ -3,7 +3,7 @@ r"""No byte that a backend sends out of turn is ever part of another client's an
 Many clients ask for a nonce each, over few connections to a backend that answers each with its own nonce, and says more
 than it was asked for: bytes, halves of answers and whole answers, behind an answer, in its last packet or after it,
 before the pool has the connection back and after, in any packets. Each client must get the answer with its nonce, or
-see a failure.
+see a failure. And nothing but an idempotent request is asked twice.
 
 The bound: what comes after the next request has been written cannot be told from its answer by any HTTP/1.1 client, for
 the answers carry no name (RFC 9112 section 9.3.2). Here that is exact, since the network is in memory: the backend says
@@ -53,6 +53,10 @@ EVILS = st.sampled_from(
 ) | shreds.filter(bool)
 """What nobody asked for."""
 
+LONG = bytes(100_000 - len(EVIL)) + EVIL
+HALT = 2.0
+"""Seconds."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -66,6 +70,10 @@ class Turn:
     """What follows, each after so many seconds."""
     early: bool = False
     """It answers when it has the head, without waiting for the body."""
+    long: bool = False
+    """Its body fills what lies between it and a client that does not read, and comes to a halt before its end."""
+    slam: bool = False
+    """It closes the connection instead of answering."""
     close: bool = False
 
 
@@ -79,6 +87,8 @@ class Client:
     http2: bool = False
     body: int = 0
     """Bytes of its body, all zero; over HTTP/2 no more than the first window takes."""
+    deaf: bool = False
+    """It reads nothing, and leaves after a moment."""
     impatient: float | None = None
     """It leaves after so many seconds."""
 
@@ -90,6 +100,8 @@ def answer_to(message: Message, framing: str) -> bytes:
         return head + b"X-Nonce: %s\r\n" % body + length
     if framing == "chunked":
         return head + b"X-Nonce: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % body + in_chunks(body, [3])
+    if framing == "long":
+        return head + b"X-Nonce: %s\r\nContent-Length: %d\r\n\r\n%s" % (body, len(LONG), LONG)
     if framing == "none":
         return b"HTTP/1.1 304 \r\nX-Nonce: %s\r\n\r\n" % body
     return head + b"X-Nonce: %s\r\n" % body + length + body
@@ -109,6 +121,10 @@ async def misbehave(conn: Connection, turn: Turn, answer: bytes) -> None:
     evil = [*turn.evil]
     if turn.together and evil:
         answer += evil.pop(0)[1]
+    if turn.long:
+        await conn.send(answer[:-100])
+        await trio.sleep(HALT)
+        answer = answer[-100:]
     await send_in_packets(conn, answer, turn.packets)
     for delay, data in evil:
         await trio.sleep(delay)
@@ -120,15 +136,19 @@ async def misbehave(conn: Connection, turn: Turn, answer: bytes) -> None:
 async def play(turns: list[Turn], clients: list[Client], connections: int) -> list[Seen | None]:
     """Give what each client saw; None for one that left before."""
     left = iter(turns)
+    asked: list[tuple[bytes, bytes]] = []
 
     async def script(conn: Connection) -> None:
         requests = Requests(conn)
         while True:
             message = await requests.next(head=True)
+            asked.append(message.start[:2])
             turn = next(left, Turn())
+            if turn.slam:
+                return
             if not turn.early:
                 check_body(await requests.next())
-            await misbehave(conn, turn, answer_to(message, turn.framing))
+            await misbehave(conn, turn, answer_to(message, "long" if turn.long else turn.framing))
             if turn.close:
                 return
             if turn.early:
@@ -140,6 +160,11 @@ async def play(turns: list[Turn], clients: list[Client], connections: int) -> li
     async with world(script, settings) as (gateway, _):
 
         async def ask(number: int, client: Client) -> None:
+            if client.deaf:
+                async with await gateway.raw_client() as raw:
+                    await raw.send(b"GET /api/service1/%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+                    await trio.sleep(MOMENT)
+                return
             with trio.move_on_after(client.impatient or 200):
                 saw[number] = await (ask_http2 if client.http2 else ask_plain)(gateway, client, number)
 
@@ -147,6 +172,7 @@ async def play(turns: list[Turn], clients: list[Client], connections: int) -> li
             for number, client in enumerate(clients):
                 await trio.sleep(client.after)
                 nursery.start_soon(ask, number, client)
+    assert len([one for one in asked if one[0] == b"POST"]) == len({one for one in asked if one[0] == b"POST"})
     return saw
 
 
@@ -173,14 +199,14 @@ async def ask_http2(gateway: RunningGateway, client: Client, number: int) -> See
 
 def judge(number: int, client: Client, seen: Seen | None) -> str:
     if seen is None:
-        assert client.impatient is not None, "no answer"
+        assert client.deaf or client.impatient is not None, "no answer"
         return "left"
     if seen.failed:
         return "a visible failure"
     nonce = b"nonce %d" % number
     assert seen.final.all(b"x-nonce") == [nonce], f"client {number} was answered with {seen.final}"
     if client.method != b"HEAD" and seen.final.status != 304:
-        assert seen.final.body == nonce
+        assert seen.final.body in (nonce, LONG)
     if seen.end is not End.OPEN or not client.http2:
         assert seen.answer.rest == b"", "more than its answer"
     return "its own answer"
@@ -194,6 +220,8 @@ turns_ = st.builds(
     together=st.booleans(),
     evil=st.just([]) | st.lists(st.tuples(moments, EVILS), max_size=3),
     early=st.sampled_from([False] * 4 + [True]),
+    long=st.sampled_from([False] * 9 + [True]),
+    slam=st.sampled_from([False] * 9 + [True]),
     close=st.sampled_from([False] * 9 + [True]),
 )
 clients_ = st.builds(
@@ -202,6 +230,7 @@ clients_ = st.builds(
     method=st.sampled_from([b"GET"] * 4 + [b"POST", b"HEAD"]),
     http2=st.booleans(),
     body=st.sampled_from([0, 0, 0, 5, 40_000, 300_000]),
+    deaf=st.sampled_from([False] * 9 + [True]),
     impatient=st.sampled_from([None] * 6 + [TICK, 3 * TICK]),
 )
 
@@ -216,6 +245,8 @@ clients_ = st.builds(
 @example(turns=[Turn(evil=[(0, EVIL)], together=True)] * 3, clients=[Client(TICK)] * 5, connections=1)
 @example(turns=[Turn(evil=[(1, EVIL)])] * 3, clients=[Client(1.5)] * 5, connections=1)
 @example(turns=[Turn(early=True)] * 3, clients=[Client(TICK, body=300_000, method=b"POST")] * 5, connections=1)
+@example(turns=[Turn(long=True)], clients=[Client(0, deaf=True), Client(1), Client(1)], connections=1)
+@example(turns=[Turn(), Turn(slam=True)], clients=[Client(0), Client(1, method=b"POST", body=5)], connections=1)
 @example(turns=[Turn(framing="none", evil=[(1, b"e")])] * 3, clients=[Client(1.5, http2=True)] * 5, connections=1)
 def test_every_client_gets_its_own_answer_or_sees_a_failure(
     turns: list[Turn], clients: list[Client], connections: int
