@@ -21,7 +21,7 @@ from typing import Any, Self, TypeAlias
 import trio
 
 from gateway.server.failures import plain_errors
-from gateway.testing.network import Network
+from gateway.testing.network import MemoryListener, Network
 from gateway.testing.peer import Peer, PeerGoneError, Request
 
 HEAD_ENDS = b"\r\n\r\n"
@@ -120,13 +120,28 @@ class Backend:
         async with self._listener, trio.open_nursery() as nursery:
             task_status.started()
             while True:
-                connection = Connection(await self._listener.accept(), self._accepted)
+                try:
+                    stream = await self._listener.accept()
+                except trio.ClosedResourceError:  # stopped; the connections go on
+                    return
+                connection = Connection(stream, self._accepted)
                 self._accepted += 1
                 self.connections.append(connection)
                 nursery.start_soon(
                     self._serve, connection, name=f"backend {self.host}:{self.port} #{connection.number}"
                 )
                 self._came.unpark_all()
+
+    def stop(self) -> None:
+        """Listen no more: from now on connections are refused, and another backend may take the address.
+
+        Those that are there go on. Harmless when repeated.
+        """
+        carrier = self._listener.transport_listener if isinstance(self._listener, trio.SSLListener) else self._listener
+        if isinstance(carrier, MemoryListener):
+            carrier.close()
+        elif isinstance(carrier, trio.SocketListener):
+            carrier.socket.close()
 
     async def __aenter__(self) -> Self:
         await self._background.enter_async_context(_in_background(self.run))
@@ -142,6 +157,9 @@ class Backend:
             await self._script_for(connection)(connection)
         except PeerGoneError:
             pass
+        except trio.ClosedResourceError:
+            if not connection.closed:  # a test may close or reset it in the midst of its script
+                raise
         except UnexpectedConnectionError:
             connection.reset()
             raise

@@ -108,6 +108,8 @@ class Peer:
         """When the other end was seen to end, close or reset: ``trio.current_time()``."""
         self.was_reset = False
         """Whether it left with a reset, not with an end."""
+        self.closed = False
+        """Whether this end was closed or reset, by whomever."""
         self._unparsed = bytearray()
         self._reading = False
         self._over = trio.Event()
@@ -185,11 +187,13 @@ class Peer:
     def close(self) -> None:
         """Close at once: a FIN, or a RST where bytes were left unread."""
         sockets.close(self.stream)
+        self.closed = True
         self._over.set()
 
     def reset(self) -> None:
         """Close at once with a RST."""
         sockets.reset(self.stream)
+        self.closed = True
         self._over.set()
 
     async def half_close(self) -> None:

@@ -156,3 +156,39 @@ def test_response_is_bytes_with_a_length() -> None:
     assert response(body=b"hi", headers=[(b"A", b"1"), (b"a", b"2")]) == (
         b"HTTP/1.1 200 \r\nA: 1\r\na: 2\r\ncontent-length: 2\r\n\r\nhi"
     )
+
+
+async def test_backend_that_is_stopped_refuses_and_finishes_what_it_has(each_network: AnyNetwork) -> None:
+    async with Backend(each_network, "service1", 8001, respond(body=b"old")) as old:
+        async with await raw_client(each_network, "service1", 8001) as client:
+            await old.connection()
+            old.stop()
+            old.stop()
+            with pytest.raises(ConnectionRefusedError):
+                await each_network.connect("service1", 8001)
+            await client.send(b"GET / HTTP/1.1\r\n\r\n")
+            assert (await client.read_response()).body == b"old"
+        async with (
+            Backend(each_network, "service1", 8001, respond(body=b"new")),
+            await raw_client(each_network, "service1", 8001) as client,
+        ):
+            await client.send(b"GET / HTTP/1.1\r\n\r\n")
+            assert (await client.read_response()).body == b"new"
+
+
+async def test_head_that_was_peeked_at_is_read_again(network: MemoryNetwork) -> None:
+    heads: list[bytes] = []
+
+    async def script(conn: Connection) -> None:
+        heads.extend([(await conn.peek_head()).target, (await conn.read_request()).target])
+        await conn.send(response())
+
+    async with (
+        Backend(network, "service1", 8001, script, keep=False) as backend,
+        await raw_client(network, "service1", 8001) as client,
+    ):
+        await client.send(b"GET /a HTTP/1.1\r\n\r\n")
+        await client.read_response()
+        assert heads == [b"/a", b"/a"]
+        await client.read_to_end()
+        assert backend.connections == []

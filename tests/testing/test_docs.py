@@ -1,0 +1,45 @@
+"""docs/testing.md, and the example in the README: what they show is what is run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = [
+    "A slow dependency",
+    "A rolling restart",
+    "A retry that must not happen",
+    "A stream that stalls",
+    "A deadline shared by two backends",
+]
+
+
+def blocks(document: str) -> dict[str, str]:
+    """Each block of Python under the heading that it stands below; a heading with several has them numbered."""
+    found: dict[str, str] = {}
+    parts = re.split(r"^#+ (.*)\n", (ROOT / document).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for heading, text in zip(parts[1::2], parts[2::2], strict=True):
+        for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)):
+            found[f"{heading} {number}" if number else heading] = code
+    return found
+
+
+PAGE = blocks("docs/testing.md")
+README = {heading: code for heading, code in blocks("README.md").items() if "def test_" in code}
+
+
+def test_all_five_recipes_are_there() -> None:
+    assert [heading for heading in PAGE if heading in RECIPES] == RECIPES
+    assert README
+
+
+@pytest.mark.parametrize("code", [*PAGE.values(), *README.values()], ids=[*PAGE, *README])
+def test_example_passes_as_it_stands(pytester: pytest.Pytester, code: str) -> None:
+    pytester.makepyfile(test_example=code)
+    result = pytester.runpytest_inprocess("-W", "error", "--strict-markers", "-p", "no:asyncio", "-p", "no:anyio")
+    outcomes = result.parseoutcomes()
+    assert outcomes.keys() == {"passed"}
+    assert outcomes["passed"] >= code.count("def test_")
