@@ -93,7 +93,10 @@ def engine() -> Iterator[Engine]:
     engine = Engine(settings(cache / "api-gateway" / "containers"))
     for name, packages in STANDINS.items():
         if engine("podman", "images", "--quiet", name) == "":
-            engine(str(Path(__file__).parent / "base.sh"), name, *packages)
+            try:
+                engine(str(Path(__file__).parent / "base.sh"), name, *packages)
+            except AssertionError as error:
+                pytest.skip(f"no stand-in for {name} can be made here: {str(error)[-300:]}")
     if engine("podman", "run", "--rm", BASE, "python3", "-c", "print('runs')", check=False) != "runs":
         pytest.skip("podman cannot run a container on this machine")
     yield engine

@@ -85,7 +85,8 @@ class Cluster:
 def cluster(engine: Engine, images: float, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     for image in IMAGES:
         engine("podman", "tag", image, f"{image}:0.1.0")
-    engine("podman", "network", "create", "--ignore", NETWORK)
+    engine("podman", "network", "rm", "--force", NETWORK, check=False)  # of a run that was killed
+    engine("podman", "network", "create", NETWORK)
     cluster = Cluster(engine, tmp_path_factory.mktemp("kubernetes"))
     started = time.monotonic()
     try:
