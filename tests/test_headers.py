@@ -493,8 +493,6 @@ def test_malformed_trailer_is_the_fault_of_who_sent_it() -> None:
         trailer_fields([(b"", b"b")], BadResponse)
 
 
-@pytest.mark.parametrize(
-    ("told", "left"), [([b"0"], 0), ([b"10"], 10), ([], None), ([b"-1"], None), ([b"1", b"1"], None)]
-)
+@pytest.mark.parametrize(("told", "left"), [([b"0"], 0), ([b"10"], 10), ([], None), ([b"x"], None), ([b"1"] * 2, None)])
 def test_hops_are_counted_where_they_are_told_clearly(told: list[bytes], left: int | None) -> None:
     assert hops_left([HOST, *((b"Max-Forwards", value) for value in told)]) == left
