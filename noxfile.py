@@ -102,6 +102,17 @@ def rolling(session: nox.Session) -> None:
 
 
 @nox.session
+def storm(session: nox.Session) -> None:
+    """Play 100,000 events in memory and 10,000 over sockets with tight limits; then go through all interleavings."""
+    command = ["python", "-m", "gateway.testing.storm", "--seed", "1093"]
+    command += ["--faults", "fixtures.faults:BACKEND_FAULTS"]
+    run(session, *command, "--events", "100000", *session.posargs)
+    run(session, *command, "--events", "10000", "--sockets", "--descriptors", "1024", "--memory", "512")
+    session.env.update({"INTERLEAVING_SEEDS": os.environ.get("INTERLEAVING_SEEDS", "3")})
+    run(session, "pytest", "tests/testing/test_interleavings.py")
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Play the cases of tests/wire before nginx, HAProxy, Caddy, Envoy and the gateway; write docs/peers.md."""
     session.run("uv", "sync", "--quiet", "--inexact", "--group", "peers", external=True)

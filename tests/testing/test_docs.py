@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.testing import RunningGateway
+import gateway.testing.app
 
 pytest_plugins = ["pytester"]
 
@@ -40,7 +40,7 @@ def test_all_five_recipes_are_there() -> None:
 
 @pytest.mark.parametrize("code", [*PAGE.values(), *README.values()], ids=[*PAGE, *README])
 def test_example_passes_as_it_stands(pytester: pytest.Pytester, code: str) -> None:
-    assert RunningGateway  # its modules are here before: pytester would have each run import them anew
+    assert gateway.testing.app.__file__  # imported here: pytester would have each run import the gateway anew
     pytester.makepyfile(test_example=code)
     result = pytester.runpytest_inprocess("-W", "error", "--strict-markers", "-p", "no:asyncio", "-p", "no:anyio")
     outcomes = result.parseoutcomes()

@@ -14,7 +14,8 @@ from gateway.testing.clients import RawClient, raw_client
 from gateway.testing.h2_client import H2Client, h2_client
 from gateway.testing.network import Network
 from gateway.testing.peer import NotHTTPError, PeerGoneError
-from gateway.testing.storm.books import UPLOADS, Entry, name_of
+from gateway.testing.storm.books import UPLOADS, WITHOUT_SERVICE, Entry, name_of
+from gateway.testing.storm.moods import FOREIGN
 
 MAX_BODY: Final = 400_000
 """Of the gateway's settings; "too large" is more."""
@@ -183,9 +184,10 @@ def path_of(entry: Entry) -> bytes:
 
 def _look_at(entry: Entry, body: bytes) -> None:
     """Whether the body is the one that was meant for this request."""
-    if entry.status != 200 or not entry.whole or entry.event.conduct in ("own", "nowhere"):
+    event = entry.event
+    if entry.status != 200 or not entry.whole or event.conduct in WITHOUT_SERVICE or event.mood.startswith(FOREIGN):
         return
-    mark = name_of(entry.event).encode("ascii") + b";"
+    mark = name_of(event).encode("ascii") + b";"
     if body and not body.startswith(mark):
         entry.wrong = f"somebody else's answer: {body[:40]!r}"
 

@@ -7,10 +7,11 @@ What lives here: the scripts, each with the ways its request may end. What never
 to those; ``books`` knows that.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from math import inf
+from typing import Any, Final, Protocol, TypeAlias
 
 import trio
 
@@ -205,3 +206,66 @@ MOODS: Final[Mapping[str, Mood]] = {
     ),
 }
 """By name."""
+
+FOREIGN: Final = "fault "
+"""How the names of moods begin that come from a catalogue: their bodies say nothing of the request."""
+
+
+class Ask(Protocol):
+    """The request that brings a fault out."""
+
+    @property
+    def method(self) -> bytes:
+        """Its method."""
+
+    @property
+    def body(self) -> int:
+        """Bytes of its body."""
+
+    @property
+    def reads(self) -> float:
+        """Bytes of the answer after which its client leaves."""
+
+
+class Fault(Protocol):
+    """An entry in a catalogue of faults; ``fixtures/faults`` of this project has one."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def script(self) -> Callable[[Connection, float], Awaitable[None]] | None:
+        """What a backend does with a connection; the second argument is seconds per unit."""
+
+    @property
+    def cause(self) -> str | None:
+        """As the log has it."""
+
+    @property
+    def ask(self) -> Ask:
+        """The request that brings it out."""
+
+    @property
+    def warm(self) -> bool:
+        """Whether it takes a request before the one that counts."""
+
+    @property
+    def speaks_first(self) -> bool:
+        """Whether it acts before a request has come."""
+
+
+def moods_of(faults: Iterable[Fault]) -> dict[str, Mood]:
+    """Make moods of those faults in a catalogue that any request can bring out.
+
+    Not of those that need a certain request: a storm's are of all kinds. And not of those that come to nothing: their
+    connection may be used again, and their script would take the next request for its own.
+    """
+    return {
+        FOREIGN + fault.name: Mood(fault.script, frozenset({Cause(fault.cause)}))
+        for fault in faults
+        if fault.script is not None
+        and fault.cause not in (None, Cause.OK)
+        and not (fault.warm or fault.speaks_first or fault.ask.body or fault.ask.reads != inf)
+        and fault.ask.method == b"GET"
+    }
