@@ -2,7 +2,7 @@
 
 import pytest
 
-from .conftest import BASE, Engine
+from .conftest import BASE, Engine, eventually
 
 PROGRAMS = ("gcc", "cc", "make", "pip", "pip3", "uv", "hatchling", "git")
 IMAGES = ("api-gateway", "api-gateway-service", "api-gateway-worker", "api-gateway-faults")
@@ -41,3 +41,21 @@ def test_image_holds_no_build_tools_and_nothing_of_the_others(
     assert wanted in found
     assert not set(found) & {"pip", "setuptools", "hatchling", "pytest", *unwanted}
     assert not [line for line in found if line.startswith("/")]
+
+
+@pytest.mark.parametrize(("image", "variables"), [
+    ("api-gateway", ["GATEWAY_WORKERS=2", "SERVICE1_URL=http://none.invalid"]),
+    ("api-gateway-service", ["PORT=8001"]),
+])  # fmt: skip
+def test_image_runs_without_any_place_to_write(engine: Engine, images: float, image: str, variables: list[str]) -> None:
+    # Podman would give it a /tmp; Docker and Kubernetes do not.
+    options = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=all", *(f"--env={each}" for each in variables)]
+    name = engine("podman", "run", "--detach", *options, image)
+    try:
+        check = ("podman", "healthcheck", "run", name)
+        eventually(lambda: engine(*check, check=False) == "", within=30, what="it is healthy")
+        engine(*check)
+        engine("podman", "stop", "--time", "30", name)
+        assert engine.inspect(name, "{{.State.ExitCode}}") == "0"
+    finally:
+        engine("podman", "rm", "--force", name)
