@@ -24,7 +24,7 @@ class Answer(NamedTuple):
 
 def milliseconds(timings: Mapping[Phase, float]) -> dict[str, float]:
     """Seconds per phase as the log and the answers tell them: milliseconds, to the microsecond."""
-    return {phase: round(seconds * 1000, 3) for phase, seconds in timings.items()}
+    return {phase: round(seconds * 1000, 3) if seconds else 0.0 for phase, seconds in timings.items()}
 
 
 def explain(  # noqa: PLR0913 -- the parts of one answer, all by name

@@ -231,15 +231,22 @@ def one_hop_less(received: RawHeaders) -> list[tuple[bytes, bytes]]:
     return [(name, b"%d" % (int(value) - 1) if name.lower() == b"max-forwards" else value) for name, value in received]
 
 
+def check_response(received: RawHeaders) -> None:
+    """Raise BadResponse on a malformed name or value: over HTTP/2, a CR or LF would reach the client as it is.
+
+    For fields that come from somewhere else than ``http1``, whose parser lets none of these pass.
+    """
+    _refuse_malformed(received, BadResponse)
+
+
 def response_headers(
     received: RawHeaders, *, http_version: str, request_id: bytes, date: bytes
 ) -> list[tuple[bytes, bytes]]:
-    """The header section for the client.
+    """The header section for the client, of fields that ``check_response`` lets pass.
 
     ``http_version`` is the backend's; ``date`` (an IMF-fixdate) goes out where the backend sent none. Raises
-    BadResponse on ambiguous framing and on control characters: over HTTP/2, a CR or LF would reach the client as it is.
+    BadResponse on ambiguous framing.
     """
-    _refuse_malformed(received, BadResponse)
     kept: list[tuple[bytes, bytes]] = []
     seen: dict[bytes, list[bytes]] = {}
     for field in received:

@@ -108,10 +108,25 @@ def parse_fields(block: bytes, start: int = 0) -> RawHeaders:
     # The pattern can match nothing, so there is always a match; what counts is how far it came.
     if match is None or match.end() != len(block) - 2:
         raise ProtocolError("a field line is malformed")
-    fields = [(name, value.rstrip(b"\t ")) for name, value in _FIELD.findall(block, start)]
+    fields: RawHeaders = _FIELD.findall(block, start)
+    if b" \r\n" in block or b"\t\r\n" in block:
+        fields = [(name, value.rstrip(b"\t ")) for name, value in fields]
     if len(fields) > MAX_FIELDS:
         raise ProtocolError(f"more than {MAX_FIELDS} field lines")
     return fields
+
+
+def without_repeats(fields: RawHeaders, name: bytes) -> RawHeaders:
+    """The same fields, of those with this name (in lower case) only the first."""
+    kept: RawHeaders = []
+    seen = False
+    for field in fields:
+        if field[0].lower() == name:
+            if seen:
+                continue
+            seen = True
+        kept.append(field)
+    return kept
 
 
 def parse_response_head(  # noqa: C901, PLR0912 -- one pass; its branches are the rules of RFC 9112 section 6.3
@@ -131,7 +146,7 @@ def parse_response_head(  # noqa: C901, PLR0912 -- one pass; its branches are th
     chunked = False
     options = b""
     headers = fields
-    for position, (name, value) in enumerate(fields):
+    for name, value in fields:
         # Three names matter here; their lengths tell nearly every other field apart without lowering its case.
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
@@ -140,7 +155,7 @@ def parse_response_head(  # noqa: C901, PLR0912 -- one pass; its branches are th
             elif length != value:
                 raise ProtocolError("two different Content-Length values")
             else:
-                headers = [*fields[:position], *(f for f in fields[position:] if f[0].lower() != b"content-length")]
+                headers = without_repeats(fields, b"content-length")
         elif size == 17 and name.lower() == b"transfer-encoding":
             if chunked or value.lower() != b"chunked":
                 raise ProtocolError("a transfer coding other than chunked")

@@ -10,6 +10,7 @@ from typing import Protocol, Self, cast
 
 import httpx
 
+from gateway.headers import check_response
 from gateway.http1 import RawHeaders
 from gateway.transport import BackendTransport, Hooks, Request
 
@@ -105,13 +106,14 @@ def url_of(origin: httpx.URL, target: bytes) -> httpx.URL:
 
 
 class HttpxAnswer:
-    """An answer of another transport. It knows its end only when it has got there."""
+    """An answer of another transport. It knows its end only when it has got there. Raises BadResponse."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._stream = cast("httpx.AsyncByteStream", response.stream)
         self._pieces: AsyncIterator[bytes] | None = None
         self.status = response.status_code
         self.headers: RawHeaders = response.headers.raw
+        check_response(self.headers)
         version: bytes = response.extensions.get("http_version", b"HTTP/1.1")
         self.http_version = version.removeprefix(b"HTTP/").decode("ascii")
         self.at_end = False

@@ -58,6 +58,8 @@ class Connection(TCPServer):
         self.limits = context.limits
         self.nursery: trio.Nursery
         """Where the apps of this connection run."""
+        self.tasks: Tasks
+        """The same for Hypercorn's streams."""
         self.gone = False
         """Nothing can be read or written any more."""
         self.departure: Departure | None = None
@@ -111,6 +113,7 @@ class Connection(TCPServer):
         else:
             self._descriptor = transport.descriptor(self.stream)
         async with trio.open_nursery() as self.nursery:
+            self.tasks = Tasks(self.nursery)
             self.protocol = Protocols(self, client, server, secure=secure, alpn=alpn)
             await self.protocol.initiate()
             while await self._read_until_clock() and await self.protocol.timed_out():
@@ -187,8 +190,7 @@ class Connection(TCPServer):
     def for_hypercorn(self, client: transport.Address, server: transport.Address, *, secure: bool) -> StockArguments:
         """What the constructors of Hypercorn's protocols take, in their order."""
         state = ConnectionState(self.state)
-        tasks = Tasks(self.nursery)
-        return self.app, self.config, self.context, tasks, state, secure, client, server, self.protocol_send
+        return self.app, self.config, self.context, self.tasks, state, secure, client, server, self.protocol_send
 
     def read_on(self) -> None:
         """What held the client back is gone."""

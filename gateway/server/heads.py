@@ -10,7 +10,16 @@ passes is unambiguous, and the app gets it byte for byte.
 import re
 from typing import NamedTuple
 
-from gateway.http1 import MAX_FIELDS, ChunkedDecoder, Decoder, LengthDecoder, ProtocolError, RawHeaders, parse_fields
+from gateway.http1 import (
+    MAX_FIELDS,
+    ChunkedDecoder,
+    Decoder,
+    LengthDecoder,
+    ProtocolError,
+    RawHeaders,
+    parse_fields,
+    without_repeats,
+)
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What an HTTP/2 client says first (RFC 9113 section 3.4)."""
@@ -136,7 +145,7 @@ def parse_request_head(block: bytes) -> RequestHead:  # noqa: C901, PLR0912, PLR
             raise Refused(400, "a malformed length")
         body = LengthDecoder(int(length))
         if doubled:
-            headers = _without_repeats(headers, b"content-length")
+            headers = without_repeats(headers, b"content-length")
     else:
         body = LengthDecoder(0)
 
@@ -149,18 +158,6 @@ def parse_request_head(block: bytes) -> RequestHead:  # noqa: C901, PLR0912, PLR
     trailers = not old and b"trailers" in {coding.strip() for coding in takes.split(b",")} if takes else False
     version = "1.0" if old else "1.1"
     return RequestHead(method, target, version, headers, keep_alive, body, expects, trailers, websocket)
-
-
-def _without_repeats(headers: RawHeaders, name: bytes) -> RawHeaders:
-    kept: RawHeaders = []
-    seen = False
-    for field in headers:
-        if field[0].lower() == name:
-            if seen:
-                continue
-            seen = True
-        kept.append(field)
-    return kept
 
 
 class Http2Head(NamedTuple):

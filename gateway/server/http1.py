@@ -188,14 +188,7 @@ class Http1(H11Protocol):
         if not self._is_served_here(head.headers):
             raise Refused(404, "not the name of this server")
         headers = head.headers if self.config.h11_pass_raw_headers else [(n.lower(), v) for n, v in head.headers]
-        request = Request(
-            stream_id=STREAM_ID,
-            headers=headers,
-            http_version=head.http_version,
-            method=head.method.decode("ascii"),
-            raw_path=head.target,
-            state=ConnectionState(self.connection_state.copy()),
-        )
+        method, state = head.method.decode("ascii"), ConnectionState(self.connection_state.copy())
         if head.websocket:
             if not is_valid_handshake(headers, head.http_version):
                 raise Refused(400, "a malformed WebSocket handshake")
@@ -203,13 +196,23 @@ class Http1(H11Protocol):
             socket = self.stream = WebSocketStream(
                 self, self.link, self.client, self.server, secure=self.ssl, stream_id=STREAM_ID
             )
-            socket.begin(request)
+            socket.begin(
+                Request(
+                    stream_id=STREAM_ID,
+                    headers=headers,
+                    http_version=head.http_version,
+                    method=method,
+                    raw_path=head.target,
+                    state=state,
+                )
+            )
             self._buffer += rest  # frames already, or nonsense: it waits for the app to accept
             return
         stream = self.stream = RequestStream(
             self, self.link, self.client, self.server, secure=self.ssl, stream_id=STREAM_ID
         )
-        stream.begin(request, TRAILERS if head.takes_trailers else OLD if head.http_version == "1.0" else PLAIN)
+        extensions = TRAILERS if head.takes_trailers else OLD if head.http_version == "1.0" else PLAIN
+        stream.begin(method, head.target, head.http_version, headers, state, extensions)
         if head.body.done:
             stream.data_ended()
             self._buffer += rest

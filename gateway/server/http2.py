@@ -215,22 +215,24 @@ class Http2(H2Protocol):
         if not self.streams:  # to set it costs as much as to decode the head
             self.link.set_clock(inf)
         self._running += 1
-        request = Request(
-            stream_id=stream_id,
-            headers=head.headers,
-            http_version="2",
-            method=head.method.decode("ascii"),
-            raw_path=head.target,
-            state=ConnectionState(self.connection_state.copy()),
-        )
+        method, state = head.method.decode("ascii"), ConnectionState(self.connection_state.copy())
         if head.websocket:
             socket = WebSocketStream(self, self.link, self.client, self.server, secure=self.ssl, stream_id=stream_id)
             self.streams[stream_id] = socket
-            socket.begin(request)
+            socket.begin(
+                Request(
+                    stream_id=stream_id,
+                    headers=head.headers,
+                    http_version="2",
+                    method=method,
+                    raw_path=head.target,
+                    state=state,
+                )
+            )
         else:
             stream = RequestStream(self, self.link, self.client, self.server, secure=self.ssl, stream_id=stream_id)
             self.streams[stream_id] = stream
-            stream.begin(request, EXTENSIONS)
+            stream.begin(method, head.target, "2", head.headers, state, EXTENSIONS)
         if self.keep_alive_requests >= self.config.keep_alive_max_requests:
             self.retire()
 

@@ -17,6 +17,7 @@ from gateway.server.transport import Address
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
 
+
 class Protocols(ProtocolWrapper):
     """Hypercorn's wrapper, over our protocols. All but ``initiate``, ``handle`` and ``timed_out`` is synchronous."""
 

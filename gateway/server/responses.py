@@ -55,8 +55,11 @@ def plan_response(method: str, status: int, headers: Iterable[tuple[bytes, bytes
     for given_name, given_value in headers:
         value = bytes(given_value).strip()
         values.append(value)
-        name = bytes(given_name).strip()
-        lowered = _known_names.get(name) or _check_name(name)
+        name = bytes(given_name)
+        lowered = _known_names.get(name)
+        if lowered is None:
+            name = name.strip()
+            lowered = _check_name(name)
         if lowered in _OURS_TO_SAY:
             if lowered == b"content-length":
                 if not value.isdigit() or (length is not None and length != int(value)):

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 import trio
-from hypercorn.protocol.events import Event, Request
+from hypercorn.protocol.events import Event
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
-from hypercorn.typing import ASGIReceiveEvent
+from hypercorn.typing import ASGIReceiveEvent, ConnectionState
 from hypercorn.utils import UnexpectedMessageError
 
+from gateway.http1 import RawHeaders
 from gateway.server.failures import ClientGone, fatal_part, leaves
 from gateway.server.inbox import Inbox
 from gateway.server.responses import ResponsePlan, plan_response
-from gateway.server.tasks import Tasks
 
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
@@ -93,7 +93,7 @@ class RequestStream(HTTPStream):
             connection.app,
             connection.config,
             connection.context,
-            Tasks(connection.nursery),
+            connection.tasks,
             secure,
             client,
             server,
@@ -118,25 +118,33 @@ class RequestStream(HTTPStream):
 
     # ---- from the connection
 
-    def begin(self, request: Request, extensions: dict[str, dict[Any, Any]]) -> None:
+    def begin(  # noqa: PLR0913, PLR0917 -- as Hypercorn's event has it, which takes longer to make than all of this
+        self,
+        method: str,
+        target: bytes,
+        http_version: str,
+        headers: RawHeaders,
+        state: ConnectionState,
+        extensions: dict[str, dict[Any, Any]],
+    ) -> None:
         """Make the scope and start the app."""
-        path, _, query = request.raw_path.partition(b"?")
+        path, _, query = target.partition(b"?")
         self.scope = {
             "type": "http",
             "asgi": {"spec_version": "2.4", "version": "3.0"},
-            "http_version": request.http_version,
-            "method": request.method,
+            "http_version": http_version,
+            "method": method,
             "scheme": self.scheme,
-            "path": unquote(path.decode("ascii")),
+            "path": unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii"),
             "raw_path": path,
             "query_string": query,
             "root_path": self.config.root_path,
-            "headers": request.headers,
+            "headers": headers,
             "client": self.client,
             "server": self.server,
-            "state": request.state,
+            "state": state,
             "extensions": {
-                "http.request.target": {"target": request.raw_path},
+                "http.request.target": {"target": target},
                 "http.request.body": self.body,
                 "http.disconnect": self.disconnect,
                 **extensions,
