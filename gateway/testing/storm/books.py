@@ -207,6 +207,8 @@ class Books:
             # An upload is not sent twice, so it fails on a connection that is closed just then; and it may break off
             # against a backend that answers without reading it.
             causes.add(Cause.BACKEND_BROKE_OFF)
+        if self.tolerance:
+            causes |= {Cause.BACKEND_TIMEOUT, Cause.CLIENT_TOO_SLOW}  # where time is real, anybody may be kept waiting
         if event.conduct == "reads slowly":
             causes.add(Cause.CLIENT_TOO_SLOW)
         return causes

@@ -232,7 +232,7 @@ async def _reads_slowly(client: RawClient, entry: Entry, unit: float) -> None:
 async def _never_reads(client: RawClient, entry: Entry, unit: float) -> None:
     await client.send(_head(entry))
     entry.left = True
-    await trio.sleep(unit * 100)
+    await trio.sleep(unit * 60)
 
 
 async def _uploads(client: RawClient, entry: Entry, unit: float) -> None:

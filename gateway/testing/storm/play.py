@@ -36,8 +36,8 @@ SLOTS: Final = {"service2": 10, "service3": 40}
 """Connections that a service may have."""
 UNIT: Final = 0.1
 """Seconds per unit in virtual time. The gateway waits 30 of them for a backend, 40 for a client."""
-REAL_UNIT: Final = 0.02
-REAL_TOLERANCE: Final = 1.0
+REAL_UNIT: Final = 0.03
+REAL_TOLERANCE: Final = 2.0
 """Seconds by which an end over real sockets may be late: this machine has other things to do."""
 MOST_ERRORS: Final = 5
 
@@ -295,7 +295,7 @@ class Storm:
     async def _calm(self, event: Event) -> None:
         """Let everything end, clear the sky, and ask for as much at once as there are slots."""
         await self._wait_for_none()
-        await trio.sleep(60 * self._unit)  # the weather passes
+        await trio.sleep(12 * self._unit)  # the weather passes
         for name, transport in self._gateway.transports.items():
             if lost := lost_slots(transport):  # type: ignore[arg-type] # those that a storm is played with
                 self._books.wrong("slots", f"{name}: {lost} are taken with no request under way")
