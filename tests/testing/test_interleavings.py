@@ -18,6 +18,7 @@ from gateway.config import Service, Settings
 from gateway.errors import Cause
 from gateway.observe import Record
 from gateway.server.failures import plain_errors
+from gateway.state import Stage
 from gateway.testing.app import RunningGateway, running_gateway
 from gateway.testing.backend import Backend, Connection, response
 from gateway.testing.clients import RawClient
@@ -241,7 +242,16 @@ async def play(world: World, client: Conduct, script: Answering) -> None:
             transport = world.gateway.transports["service1"]
             assert isinstance(transport, BackendTransport)
             assert transport.leased == 0
+            if world.gateway.app.gateway.stage is not Stage.STOPPING:
+                await works_on(world)
         sound(world, [record for record in world.gateway.log if record.request_id == "counts"])
+
+
+async def works_on(world: World) -> None:
+    """The only slot is there for the next one."""
+    async with await world.gateway.raw_client() as client:
+        await client.send(ask(b"after"))
+        assert (await client.read_response()).status == 200
 
 
 def sound(world: World, records: list[Record]) -> None:

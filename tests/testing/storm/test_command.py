@@ -82,9 +82,9 @@ def test_limits_hold_for_the_storm_and_are_as_before_after_it(tmp_path: Path) ->
 
 
 def test_storm_over_real_sockets_with_few_descriptors_and_little_memory() -> None:
-    command = [sys.executable, "-m", "gateway.testing.storm", "--sockets", "--events", "500", "--seed", "8"]
+    command = [sys.executable, "-m", "gateway.testing.storm", "--sockets", "--events", "300", "--seed", "8"]
     limits = ["--descriptors", "1024", "--memory", "512"]
     done = subprocess.run([*command, *limits], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert "seed 8, real sockets: 500 events" in done.stdout
+    assert "seed 8, real sockets: 300 events" in done.stdout
     assert "violations: none" in done.stdout

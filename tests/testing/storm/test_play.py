@@ -24,7 +24,7 @@ CROWD: dict[str, Any] = {
 
 
 def crowd(seed: int) -> list[Event]:
-    return draw(seed, 1000, ["last"], **CROWD)
+    return draw(seed, 500, ["last"], **CROWD)
 
 
 def clean(report: Report) -> bool:
@@ -33,10 +33,10 @@ def clean(report: Report) -> bool:
 
 
 def test_storm_in_memory_leaves_nothing_and_its_books_balance() -> None:
-    report = play(draw(SEED, 3000, list(MOODS)), seed=SEED)
+    report = play(draw(SEED, 2000, list(MOODS)), seed=SEED)
     assert clean(report)
     assert report.most_at_once > 100
-    assert sum(report.ends.values()) > 1500
+    assert sum(report.ends.values()) > 1000
     assert {"ok", "client_gone", "backend_timeout", "backend_broke_off", "bad_response", "drained"} <= set(report.ends)
 
 
@@ -55,7 +55,7 @@ def test_pool_of_httpcore_in_place_of_ours_is_found_to_lose_slots() -> None:
     def httpcores(network: Network[Any]) -> Mapping[str, httpx.AsyncBaseTransport]:
         return {"service2": http_transport(network, max_connections=SLOTS["service2"])}
 
-    for seed in range(10):  # of five seeds four find it, each within a second or two
+    for seed in range(20):  # every second one finds it, within half a second
         report = play(crowd(seed), seed=seed, concurrency=CROWD["concurrency"], transports=httpcores)
         if report.violations["slots"]:
             assert "are taken with no request under way" in str(report)
