@@ -19,10 +19,12 @@ from .crossing import without
 from .messages import Ask, Reply, asks, cuts, replies
 from .mutants import odd_answers, odd_requests
 from .profile import examples, run
-from .strict import End, Fields, Message
-from .world import MOMENT, Exchange, Requests, Seen, exchange, send_in_packets, world
+from .strict import End, Message
+from .world import Exchange, Requests, Seen, exchange, send_in_packets, world
 
 CHANGING = (b"x-request-id", b"date")
+PATIENCE = 10
+"""Seconds until a client leaves. The gateway waits one for a backend's 100 Continue, for each that expects it."""
 FRAMING = (b"content-length", b"transfer-encoding")
 PACKETS = st.tuples(cuts, cuts)
 """Of the client, of the backend."""
@@ -93,18 +95,20 @@ async def conversation(stream: bytes, lengths: list[int]) -> Fact:
     async with world(script) as (gateway, _), await gateway.raw_client() as client:
         with suppress(PeerGoneError):
             await send_in_packets(client, stream, lengths)
-        await client.sleep(MOMENT)
+        await client.sleep(PATIENCE)
         with suppress(PeerGoneError):
             await client.half_close()
         await client.read_to_end()
-    answers: list[tuple[int, Fields, bytes]] = []
+    answers: list[object] = []
     rest = client.received
     while rest:
         answer = strict.answer(rest, b"GET", End.FIN)
         assert answer.whole, f"the client was sent nonsense: {rest!r}"
         assert answer.final is not None
-        body = b"" if answer.final.all(b"proxy-status") else answer.final.body
-        answers.append((answer.final.status, without(answer.final.fields, *CHANGING, *FRAMING), body))
+        # Of two things that are wrong the one that is complete first is told.
+        refused = answer.final.all(b"proxy-status") != []
+        fields = without(answer.final.fields, *CHANGING, *FRAMING)
+        answers.append("refused" if refused else (answer.final.status, fields, answer.final.body))
         rest = answer.rest
     return [request_facts(message) for message in asked], answers
 
