@@ -100,9 +100,11 @@ def test_order_waits_for_a_worker_that_was_killed(stack: Stack) -> None:
 
 def test_killed_service_is_an_explained_503_its_neighbour_is_served_and_its_orders_survive(stack: Stack) -> None:
     stack.podman("kill", "service1")
-    refused = httpx.get(f"{stack.compose.url}/api/service1/orders/A-1")
+    refused = httpx.get(f"{stack.compose.url}/api/service1/orders/A-1", timeout=10)
     told = refused.json()
-    assert (refused.status_code, told["service"], told["phase"]) == (503, "service1", "connect")
+    # Refused, or its name is gone, or packets to its address are lost.
+    assert refused.status_code in {503, 504}
+    assert (told["service"], told["phase"]) == ("service1", "connect")
     assert httpx.get(f"{stack.compose.url}/api/service2/health").status_code == 200
     stack.podman("start", "service1")
     first_answer(f"{stack.compose.url}/api/service1/health", within=30)
@@ -150,7 +152,7 @@ def test_gateway_without_a_reachable_backend_starts_and_reports_it(without_servi
     wanted = {"service1": "down", "service2": "down", "faults": "up"}
     eventually(lambda: states() == wanted, within=30, what=f"the status tells {wanted}")
     assert httpx.get(f"{without_services.url}/readyz").status_code == 200
-    refused = httpx.get(f"{without_services.url}/api/service1/orders/A-1")
+    refused = httpx.get(f"{without_services.url}/api/service1/orders/A-1", timeout=10)
     assert (refused.status_code, refused.json()["phase"]) == (503, "connect")
 
 
