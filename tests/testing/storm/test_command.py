@@ -38,9 +38,9 @@ def test_storm_in_which_everything_holds_is_0_and_tells_its_seed_and_speed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(ROOT)
-    assert main(["--events", "300", "--seed", "5", "--faults", CATALOGUE]) == 0
+    assert main(["--events", "200", "--seed", "5", "--faults", CATALOGUE]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("seed 5, in memory: 300 events in ")
+    assert told.startswith("seed 5, in memory: 200 events in ")
     assert "events/s" in told
     assert "violations: none" in told
 
@@ -52,7 +52,7 @@ def test_failing_storm_is_1_and_cut_down_to_a_file_that_fails_again(
     monkeypatch.syspath_prepend(tmp_path)
     kept = tmp_path / "kept.jsonl"
     arguments = ["--seed", "3", "--faults", "lies:FAULTS", "--keep", str(kept)]
-    assert main(["--events", "250", *arguments]) == 1
+    assert main(["--events", "120", *arguments]) == 1
     told = capsys.readouterr().out
     assert "cut down to 1 events that still violate 'cause'" in told
     (event,) = from_json(kept.read_text(encoding="utf-8"))
