@@ -109,7 +109,8 @@ def parse_fields(block: bytes, start: int = 0) -> RawHeaders:
     if match is None or match.end() != len(block) - 2:
         raise ProtocolError("a field line is malformed")
     fields: RawHeaders = _FIELD.findall(block, start)
-    if b" \r\n" in block or b"\t\r\n" in block:
+    # ``in`` would take the bytes for a number first, and find out by an exception that they are none.
+    if block.find(b" \r\n") >= 0 or block.find(b"\t\r\n") >= 0:
         fields = [(name, value.rstrip(b"\t ")) for name, value in fields]
     if len(fields) > MAX_FIELDS:
         raise ProtocolError(f"more than {MAX_FIELDS} field lines")
@@ -202,9 +203,9 @@ def serialize_request_head(method: bytes, target: bytes, headers: RawHeaders) ->
         ]
     )
     lines = len(headers) + 2
-    if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
+    if block.count(b"\n") != lines or block.count(b"\r") != lines or block.count(b"\0"):
         raise ValueError("a header field or the request line holds a control character")
-    if b" " in method or b" " in target or not target or not method:
+    if method.count(b" ") or target.count(b" ") or not target or not method:
         raise ValueError("the request line is malformed")
     return block
 

@@ -135,7 +135,7 @@ class RequestStream(HTTPStream):
             "http_version": http_version,
             "method": method,
             "scheme": self.scheme,
-            "path": unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii"),
+            "path": unquote(path.decode("ascii")),
             "raw_path": path,
             "query_string": query,
             "root_path": self.config.root_path,
