@@ -151,15 +151,8 @@ class Connection(TCPServer):
 
     async def _read_data(self) -> None:
         while not self.gone:
-            if not self.protocol.wants_data:
-                # The app may just not have had its turn to take what came.
-                await trio.lowlevel.checkpoint()
-            if not self.protocol.wants_data:
-                with trio.CancelScope() as self._held:
-                    with contextlib.suppress(trio.ClosedResourceError):
-                        await self._hangup.wait()
-                    return
-                continue
+            if not self.protocol.wants_data and not await self._hold_back():
+                return
             try:
                 data = await self._receive(self.protocol.read_size)
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
@@ -169,6 +162,19 @@ class Connection(TCPServer):
             if not data or self.gone:
                 return
             await self.protocol.handle(RawData(data))
+
+    async def _hold_back(self) -> bool:
+        """Wait until more bytes may come (true), or the connection is over (false).
+
+        Over it may be in any turn of another task; the number of its descriptor is then somebody else's.
+        """
+        await trio.lowlevel.checkpoint()  # the app may just not have had its turn to take what came
+        while not self.gone and not self.protocol.wants_data:
+            with trio.CancelScope() as self._held:
+                with contextlib.suppress(trio.ClosedResourceError):
+                    await self._hangup.wait()
+                return False
+        return not self.gone
 
     async def _receive(self, size: int) -> bytes:
         """Between 1 and ``size`` bytes, or ``b""`` at the end.

@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.typing import ConnectionState
 
 from gateway.server import Certificates, Limits
+from gateway.server.connection import Connection
+from gateway.server.drain import Context
 from gateway.server.tls import TlsListener
 from gateway.testing.network import MemoryNetwork
 
@@ -167,6 +172,34 @@ async def test_one_fast_client_does_not_starve_the_rest(start: Start) -> None:
             await client.answer()
         enough.set()
     assert trio.current_time() - began < 1
+
+
+@pytest.mark.parametrize("_round", range(8))  # whose turn it is first is left to chance
+async def test_closed_connection_leaves_alone_whoever_has_its_descriptors_number(_round: int) -> None:
+    async def breaks_off(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+        while connection.protocol.wants_data:  # until the client is held back
+            await trio.lowlevel.checkpoint()
+        with pytest.raises(ValueError, match="longer"):
+            await send({"type": "http.response.body", "body": b"too long"})
+        another, _other = pair = socket.socketpair()
+        numbers.append(another.fileno())
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0):
+            await trio.lowlevel.wait_readable(another)
+        for sock in pair:
+            sock.close()
+
+    ours, theirs = trio.socket.socketpair()
+    numbers = [ours.fileno()]
+    context = Context(Limits(request_buffer=1000))
+    app = ASGIWrapper(breaks_off)
+    connection = Connection(app, quiet_config(), context, ConnectionState({}), trio.SocketStream(ours))
+    with theirs:
+        await theirs.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + bytes(2000))
+        with trio.fail_after(5):
+            await connection.run()
+    assert numbers[0] == numbers[1]
 
 
 class LateStream(BrokenStream):
