@@ -74,18 +74,18 @@ class PlainStream:
     async def receive_some(self, max_bytes: int | None = None, *, patiently: bool = False) -> bytes:
         """See ByteStream; ``patiently``: nothing can be there yet, so wait first."""
         sock = self._stream.socket
-        while True:
+        while (descriptor := sock.fileno()) >= 0:  # asked anew behind each wait: closed, its number may be another's
             if patiently:
-                await trio.lowlevel.wait_readable(sock.fileno())
-            descriptor = sock.fileno()  # looked up behind the wait: closed meanwhile, the number may be another's
-            if descriptor < 0:
-                raise trio.ClosedResourceError("the connection was closed")
+                await trio.lowlevel.wait_readable(descriptor)
+                patiently = False
+                continue
             try:
                 return os.read(descriptor, max_bytes or DEFAULT_READ)
             except BlockingIOError:
                 patiently = True
             except OSError as error:
                 raise trio.BrokenResourceError(str(error)) from error
+        raise trio.ClosedResourceError("the connection was closed")
 
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream] | Pollable

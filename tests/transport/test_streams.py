@@ -225,14 +225,15 @@ async def test_read_waits_for_bytes_and_sees_the_end(network: Network, patiently
         assert await receive_some(plain(ours), 100, patiently=patiently) == b""
 
 
-async def test_read_and_write_after_abort_fail(network: Network) -> None:
+@pytest.mark.parametrize("patiently", [False, True])
+async def test_read_and_write_after_abort_fail(network: Network, patiently: bool) -> None:  # noqa: FBT001 -- a parameter
     async with pair(network) as (stream, _):
         ours = plain(stream)
         abort(ours)
         with pytest.raises((trio.ClosedResourceError, NothingSent)):
             await ours.send_all(b"x")
         with pytest.raises(trio.ClosedResourceError):
-            await receive_some(ours, 1)
+            await receive_some(ours, 1, patiently=patiently)
 
 
 async def test_write_to_a_broken_socket_says_that_nothing_was_sent() -> None:
