@@ -63,7 +63,7 @@ class ExchangeClock:
         "_limits",
         "_overall",
         "_phase_since",
-        "_read_in_vain_since",
+        "_read_in_vain",
         "_reading_client_since",
         "_spent",
         "_waiting_client_since",
@@ -78,7 +78,7 @@ class ExchangeClock:
         self.hold_to(limits)
         self._backend_since = now
         self._reading_client_since: float | None = None
-        self._read_in_vain_since: float | None = None
+        self._read_in_vain = 0.0
         self._writing_client_since: float | None = None
         self._waiting_client_since: float | None = None
         self._spent: dict[Phase, float] = {}
@@ -111,17 +111,21 @@ class ExchangeClock:
 
     def read_client(self, now: float) -> None:
         """We wait for the next piece of the client's body."""
-        self._reading_client_since = now if self._read_in_vain_since is None else self._read_in_vain_since
+        self._reading_client_since = now - self._read_in_vain
         self._client_is_waited_for(now)
 
     def client_was_read(self, now: float) -> None:
         """The piece has come."""
-        self._reading_client_since = self._read_in_vain_since = None
+        self._reading_client_since, self._read_in_vain = None, 0.0
         self._client_has_moved(now)
 
     def read_later(self, now: float) -> None:
-        """Nothing has come, and we do something else first. To come back to it gives the client no more time."""
-        self._read_in_vain_since, self._reading_client_since = self._reading_client_since, None
+        """Nothing has come, and we do something else first. The client has then what is left of its time.
+
+        What we do meanwhile is not charged to it: that may take longer than CLIENT_TIMEOUT, and the piece be there.
+        """
+        if self._reading_client_since is not None:
+            self._read_in_vain, self._reading_client_since = now - self._reading_client_since, None
         self._client_has_moved(now)
 
     def write_client(self, now: float) -> None:

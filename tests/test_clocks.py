@@ -55,10 +55,13 @@ def test_client_that_is_read_again_has_no_more_time_than_before() -> None:
     c.read_later(3)
     assert c.deadline == 30 + 2  # in which the backend was not waited for
     c.read_client(10)
-    assert c.deadline == 1 + 60
-    c.client_was_read(20)
-    c.read_client(30)
-    assert c.deadline == 30 + 60
+    assert c.deadline == 10 + 60 - 2
+    c.read_later(13)
+    c.read_client(80)  # it has not been waited for all the time
+    assert c.deadline == 80 + 60 - 2 - 3
+    c.client_was_read(85)
+    c.read_client(90)
+    assert c.deadline == 90 + 60
 
 
 def test_second_attempt_to_connect_has_only_what_the_first_left() -> None:

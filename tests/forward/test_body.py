@@ -232,6 +232,30 @@ async def test_client_too_slow_with_its_body_is_408_at_its_own_timeout(
     assert record.cause is Cause.CLIENT_TOO_SLOW
 
 
+async def test_time_in_which_nobody_read_the_client_is_not_the_clients(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock
+) -> None:
+    async def slow(conn: Connection) -> None:
+        while True:
+            await conn.read_request()
+            await conn.sleep(5)
+            await conn.send(response())
+
+    one = {"max_connections": 1}
+    async with (
+        Backend(network, "service1", 8001, slow),
+        running_gateway(network, settings(client_timeout=2, service=one)) as gateway,
+        await gateway.raw_client() as first,
+        await gateway.raw_client() as client,
+    ):
+        await first.send(b"GET /api/service1/x HTTP/1.1\r\nHost: example\r\n\r\n")
+        await trio.sleep(0.1)
+        await client.send(b"POST /api/service1/x HTTP/1.1\r\nHost: example\r\nContent-Length: 4\r\n\r\n")
+        await trio.sleep(1)
+        await client.send(b"body")  # it waits for a connection of the gateway's
+        assert (await client.read_response()).status == 200
+
+
 async def test_body_announced_over_the_limit_is_413_without_an_upload(network: MemoryNetwork, settings: Make) -> None:
     async with (
         Backend(network, "service1", 8001, hang()) as backend,
