@@ -109,15 +109,22 @@ EVERYDAY = {
     "cd",
     "curl",
     "docker",
+    "echo",
     "export",
     "git",
+    "grep",
     "kill",
     "kubectl",
+    "mkdir",
+    "openssl",
     "pip",
     "podman",
     "podman-compose",
     "python",
+    "tee",
+    "unset",
     "uv",
+    "wait",
 }
 
 
