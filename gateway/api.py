@@ -168,6 +168,8 @@ class Entry:
         finally:
             gateway.in_flight.discard(exchange)
             self._log(exchange, failure)
+            # It knows our frame, and our frame it: a cycle that holds whatever was on its way when it failed.
+            failure = None
 
     async def _answer(self, exchange: Exchange) -> None:
         gateway = self._gateway

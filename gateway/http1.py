@@ -278,7 +278,8 @@ class ChunkedDecoder:
     __slots__ = ("_at", "_buffer", "_left", "_section", "done", "rest", "trailers")
 
     def __init__(self) -> None:
-        self._section: Callable[[list[bytes]], bool] = self._size_line
+        # The function and not the method: to hold a method of our own would be a cycle per message.
+        self._section: Callable[[ChunkedDecoder, list[bytes]], bool] = ChunkedDecoder._size_line
         self._buffer = b""
         # Where in the buffer we are: cutting it after every chunk would make many small chunks cost their square.
         self._at = 0
@@ -292,7 +293,7 @@ class ChunkedDecoder:
         content: list[bytes] = []
         self._buffer = self._buffer + data if self._buffer else data
         self._at = 0
-        while self._section(content):
+        while self._section(self, content):
             pass
         self._buffer = self._buffer[self._at :]
         if self.done:
@@ -320,7 +321,7 @@ class ChunkedDecoder:
             raise ProtocolError("a chunk size is malformed")
         self._left = int(match[1], 16)
         self._at = end + 2
-        self._section = self._data if self._left else self._trailer_section
+        self._section = ChunkedDecoder._data if self._left else ChunkedDecoder._trailer_section
         return True
 
     def _data(self, content: list[bytes]) -> bool:
@@ -331,7 +332,7 @@ class ChunkedDecoder:
         self._left -= len(piece)
         if self._left:
             return False
-        self._section = self._data_end
+        self._section = ChunkedDecoder._data_end
         return True
 
     def _data_end(self, _content: list[bytes]) -> bool:
@@ -341,7 +342,7 @@ class ChunkedDecoder:
         if len(ending) < 2:
             return False
         self._at += 2
-        self._section = self._size_line
+        self._section = ChunkedDecoder._size_line
         return True
 
     def _trailer_section(self, _content: list[bytes]) -> bool:

@@ -36,7 +36,10 @@ async def forward(exchange: Exchange, upstream: Upstream, *, prefix: bytes, targ
     exchange.cut = None
     if not exchange.complete:
         # What ends a tree without a word is its deadline.
-        raise tree.failure or exchange.clock.failure(trio.current_time())
+        try:
+            raise tree.failure or exchange.clock.failure(trio.current_time())
+        finally:
+            tree.failure = None  # it knows our frame, and so the tree: a cycle
 
 
 class Tree:

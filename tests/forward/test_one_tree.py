@@ -4,6 +4,7 @@ The same conversations run in memory, where the end is exactly where it is due, 
 must see its connection closed within 100 ms.
 """
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,12 +12,15 @@ import h2.config
 import h2.connection
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from gateway.config import Settings
-from gateway.errors import Cause
+from gateway.errors import Cause, GatewayError
+from gateway.forward import Exchange
+from gateway.http1 import ChunkedDecoder
 from gateway.testing.app import RunningGateway, running_gateway
-from gateway.testing.backend import Backend, Connection
+from gateway.testing.backend import Backend, Connection, response
 from gateway.testing.clients import RawClient
 from gateway.testing.network import MemoryNetwork
 from gateway.testing.orphans import assert_no_orphans
@@ -282,3 +286,39 @@ async def test_requests_in_flight_finish_within_the_drain(
         assert gateway.events[-1] == {"level": "INFO", "message": "the gateway has stopped", "finished": 1, "cut": 0}
         with pytest.raises((PeerGoneError, OSError)):
             await (await gateway.raw_client()).send(b"x")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /api/service1/x HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        (b"GET /api/service1/dies HTTP/1.1\r\nHost: a\r\n\r\n", 502),
+        (b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        (b"POST /api/service1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n", 413),
+        (b"POST /api/service1/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 200),
+    ],
+    ids=["answered", "broken off", "no route", "too large", "in chunks"],
+)
+async def test_exchange_is_let_go_of_without_the_garbage_collector(
+    network: MemoryNetwork, settings: Make, head: bytes, status: int
+) -> None:
+    async def script(conn: Connection) -> None:
+        while (await conn.read_request()).target != b"/api/dies":
+            await conn.send(response())
+
+    async with (
+        Backend(network, "service1", 8001, script),
+        running_gateway(network, settings()) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        gc.collect()
+        gc.disable()
+        try:
+            await client.send(head)
+            assert (await client.read_response()).status == status
+            await trio.testing.wait_all_tasks_blocked()
+            kinds = (Exchange, GatewayError, ChunkedDecoder)
+            left = [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
+        finally:
+            gc.enable()
+    assert left == []
