@@ -17,7 +17,7 @@ from gateway.observe import Collector
 from gateway.server import Limits
 from gateway.testing.app import TWO_SERVICES, RunningGateway, running_gateway
 from gateway.testing.backend import Backend, Connection, respond, response
-from gateway.testing.h2_client import h2_client
+from gateway.testing.http2 import h2_client
 from gateway.testing.network import MemoryNetwork
 
 

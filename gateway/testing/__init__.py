@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.testing.app import TWO_SERVICES, RunningGateway, running_gateway
     from gateway.testing.backend import Backend, Connection, Script, hang, respond, response
     from gateway.testing.clients import RawClient, http_client, http_transport, raw_client
-    from gateway.testing.h2_client import H2Client, H2Stream, h2_client
+    from gateway.testing.http2 import H2Client, H2Stream, h2_client
     from gateway.testing.network import MemoryListener, MemoryNetwork, Network
     from gateway.testing.orphans import OrphansError, assert_no_orphans, task_tree
     from gateway.testing.peer import Message, NotHTTPError, Peer, PeerGoneError, Request, Response
@@ -28,7 +28,7 @@ _MODULES = {
     "app": ("TWO_SERVICES", "RunningGateway", "running_gateway"),
     "backend": ("Backend", "Connection", "Script", "hang", "respond", "response"),
     "clients": ("RawClient", "http_client", "http_transport", "raw_client"),
-    "h2_client": ("H2Client", "H2Stream", "h2_client"),
+    "http2": ("H2Client", "H2Stream", "h2_client"),
     "network": ("MemoryListener", "MemoryNetwork", "Network"),
     "orphans": ("OrphansError", "assert_no_orphans", "task_tree"),
     "peer": ("Message", "NotHTTPError", "Peer", "PeerGoneError", "Request", "Response"),

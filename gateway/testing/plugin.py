@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 MARKER = "gateway(**variables): environment variables of the gateway under test, and probes=True for health checks"
 DEFAULTS = {"SERVICE1_URL": "http://service1:8001", "SERVICE2_URL": "http://service2:8002"}
 """The environment of a gateway that no marker says anything about."""
+RUNNING = frozenset({"gateway_app", "gateway_backend", "gateway_client"})
+"""The fixtures that an async test alone can have."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -130,6 +132,10 @@ def gateway_network(request: pytest.FixtureRequest) -> "MemoryNetwork":
         pytest.fail(
             "the fixtures of gateway.testing need pytest-trio: pip install 'api-gateway[testing]'", pytrace=False
         )
+    # pytest-trio would say so too, but leave its fixtures in a state in which the next test that asks for them fails.
+    running = sorted(RUNNING.intersection(request.fixturenames))
+    if running and request.node.get_closest_marker("trio") is None:
+        pytest.fail(f"{', '.join(running)} run beside the test, so it must be async: write async def", pytrace=False)
     return MemoryNetwork()
 
 
@@ -137,14 +143,34 @@ def gateway_network(request: pytest.FixtureRequest) -> "MemoryNetwork":
 def gateway_settings(request: pytest.FixtureRequest) -> "Settings":
     """Give the gateway's settings, from the marker's variables alone: neither the environment nor ``.env`` counts.
 
-    :raises gateway.config.ConfigError: they are faulty.
+    What is faulty in them fails the test, and so does a name that is no variable's: it would do nothing, unseen.
     """
-    from gateway.config import load  # noqa: PLC0415 -- see the module's docstring
+    from gateway.config import ConfigError, load  # noqa: PLC0415 -- see the module's docstring
 
     variables: dict[str, str] = {}
     for mark in request.node.iter_markers("gateway"):  # the closest one comes first, and wins
+        if mark.args:
+            pytest.fail(f"the mark gateway takes NAME=value, not {mark.args[0]!r}", pytrace=False)
         variables = {name: str(value) for name, value in mark.kwargs.items() if name != "probes"} | variables
-    return load(DEFAULTS | variables, dotenv=None)
+    try:
+        settings = load(DEFAULTS | variables, dotenv=None)
+    except ConfigError as error:
+        pytest.fail(f"the mark gateway: {error}", pytrace=False)
+    if unknown := sorted(variables.keys() - _known(settings)):
+        told = [f"the mark gateway has what is no variable: {', '.join(unknown)}", *settings.warnings]
+        pytest.fail("\n".join(told), pytrace=False)
+    return settings
+
+
+def _known(settings: "Settings") -> set[str]:
+    """The names of all variables that there are for these services."""
+    from gateway.config import gateway_variables, service_variables  # noqa: PLC0415 -- see the module's docstring
+    from gateway.config.table import stem  # noqa: PLC0415 -- as above
+
+    rows = [*gateway_variables()]
+    for service in settings.services:
+        rows += service_variables(stem(service.name))
+    return {row.name for row in rows}
 
 
 def _probes(request: pytest.FixtureRequest) -> bool:
@@ -180,6 +206,8 @@ async def _backends(
         at: tuple[str, int] | None = None,
         **options: Any,
     ) -> "Backend":
+        if at is None and service not in addresses:
+            raise KeyError(f"no service {service!r}; there are {', '.join(addresses)}")
         host, port = addresses[service] if at is None else at
         made = Backend(network, host, port, script, **options)
         nursery.start_soon(made.run, name=f"backend {host}:{port}")

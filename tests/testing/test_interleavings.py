@@ -22,7 +22,7 @@ from gateway.state import Stage
 from gateway.testing.app import RunningGateway, running_gateway
 from gateway.testing.backend import Backend, Connection, response
 from gateway.testing.clients import RawClient
-from gateway.testing.h2_client import H2Client
+from gateway.testing.http2 import H2Client
 from gateway.testing.network import MemoryNetwork
 from gateway.testing.orphans import assert_no_orphans
 from gateway.testing.peer import PeerGoneError, Response

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import httpx
@@ -150,6 +151,37 @@ def test_faulty_variable_in_the_marker_is_told_as_the_command_tells_it(pytester:
     result.stdout.fnmatch_lines(["*GATEWAY_TIMEOUT*soon*"])
 
 
+@pytest.mark.parametrize(
+    ("mark", "told"),
+    [
+        ('SERVICE1_TIMOUT="2s"', "*no variable: SERVICE1_TIMOUT*SERVICE1_TIMEOUT*"),
+        ("timeout=2", "*no variable: timeout*"),
+        ('"SERVICE1_TIMEOUT=2s"', "*takes NAME=value*"),
+    ],
+)
+def test_mark_that_would_do_nothing_fails_the_test(pytester: pytest.Pytester, mark: str, told: str) -> None:
+    pytester.makepyfile(f"""
+        import pytest
+
+        @pytest.mark.gateway({mark})
+        async def test_x(gateway_app): ...
+    """)
+    result = run_here(pytester)
+    result.assert_outcomes(errors=1)
+    assert fnmatch(str(result.stdout), told)
+
+
+def test_test_that_is_not_async_is_told_so_and_spoils_no_other(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+        def test_forgot_async(backend, client): ...
+
+        async def test_after_it(backend, client): ...
+    """)
+    result = run_here(pytester)
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines(["gateway_app, gateway_backend, gateway_client run beside*write async def"])
+
+
 def test_what_a_script_raises_fails_the_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
         async def script(conn):
@@ -170,6 +202,10 @@ def test_import_of_the_package_is_lazy_and_every_name_is_there() -> None:
         "assert 'trio' not in sys.modules\n"
         "assert sorted(kit.__all__) == sorted(kit._MODULE_OF)\n"
         "assert all(getattr(kit, name) for name in kit.__all__)\n"
+        "import pkgutil\n"
+        "parts = {module.name for module in pkgutil.iter_modules(kit.__path__)}\n"
+        # What is imported stands in its package by its name, before anything that the package gives when it is asked.
+        "assert not parts & set(kit.__all__)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - fixed
 
@@ -189,7 +225,7 @@ async def test_backend_and_client_of_the_gateway(
         client = gateway_client(http2=http2)
         assert (await client.get("/api/service1/x")).content == b"one"
         assert (await client.get("/api/service2/x")).content == b"two"
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="there are service1, service2"):
         gateway_backend(hang(), "service3")
     assert {listener.local_address for listener in gateway_network.listeners} >= {("elsewhere", 80)}
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 
 from gateway.testing.clients import RawClient, raw_client
-from gateway.testing.h2_client import H2Client, h2_client
+from gateway.testing.http2 import H2Client, h2_client
 from gateway.testing.network import Network
 from gateway.testing.peer import NotHTTPError, PeerGoneError
 from gateway.testing.storm.books import UPLOADS, WITHOUT_SERVICE, Entry, name_of

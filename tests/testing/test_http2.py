@@ -6,7 +6,7 @@ from trio.testing import MockClock
 
 from gateway.testing.app import RunningGateway, running_gateway
 from gateway.testing.backend import Backend, Connection, response
-from gateway.testing.h2_client import h2_client
+from gateway.testing.http2 import h2_client
 from gateway.testing.network import MemoryNetwork
 from gateway.testing.peer import PeerGoneError
 
