@@ -10,6 +10,7 @@ from typing import Protocol, Self, cast
 
 import httpx
 
+from gateway.errors import BadResponse
 from gateway.headers import check_response
 from gateway.http1 import RawHeaders
 from gateway.transport import BackendTransport, Hooks, Request
@@ -74,7 +75,10 @@ def carrier_of(transport: httpx.AsyncBaseTransport, origin: str) -> Carrier:
 async def send_by_httpx(
     transport: httpx.AsyncBaseTransport, origin: httpx.URL, request: Request, hooks: Hooks
 ) -> Answer:
-    """Have another transport send it. It sees the exact target, and a path where the target's bytes make one."""
+    """Have another transport send it. It sees the exact target, and a path where the target's bytes make one.
+
+    Raises BadResponse where its answer has a malformed field.
+    """
     body = request.body
     outgoing = httpx.Request(
         "",
@@ -84,7 +88,13 @@ async def send_by_httpx(
         extensions={"target": request.target, "gateway": hooks},
     )
     outgoing.method = request.method.decode("latin-1")  # its constructor would change the case
-    return HttpxAnswer(await transport.handle_async_request(outgoing))
+    answer = HttpxAnswer(await transport.handle_async_request(outgoing))
+    try:
+        check_response(answer.headers)
+    except BadResponse:  # nobody else has the answer yet, to close it
+        await answer.aclose()
+        raise
+    return answer
 
 
 class _Upload(httpx.AsyncByteStream):
@@ -106,14 +116,13 @@ def url_of(origin: httpx.URL, target: bytes) -> httpx.URL:
 
 
 class HttpxAnswer:
-    """An answer of another transport. It knows its end only when it has got there. Raises BadResponse."""
+    """An answer of another transport. It knows its end only when it has got there."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._stream = cast("httpx.AsyncByteStream", response.stream)
         self._pieces: AsyncIterator[bytes] | None = None
         self.status = response.status_code
         self.headers: RawHeaders = response.headers.raw
-        check_response(self.headers)
         version: bytes = response.extensions.get("http_version", b"HTTP/1.1")
         self.http_version = version.removeprefix(b"HTTP/").decode("ascii")
         self.at_end = False

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from gateway.errors import BadResponse
 from gateway.forward.carriers import HttpxAnswer, carrier_of, url_of
 from gateway.transport import BackendTransport, Hooks, Request
 
@@ -87,6 +88,14 @@ async def test_answer_of_another_transport_is_read_piece_by_piece_and_closed() -
     assert answer.at_end is False
     assert answer.trailers == []
     await answer.aclose()
+    assert stream.closed
+
+
+async def test_malformed_answer_of_another_transport_is_closed() -> None:
+    stream = Pieces(b"a")
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=[(b"X", b"1\r\nY: 2")], stream=stream))
+    with pytest.raises(BadResponse):
+        await carrier_of(transport, "http://backend:8001")(Request(b"GET", b"/", [], b"", 0), Hooks())
     assert stream.closed
 
 
