@@ -84,6 +84,11 @@ _NOT_IN_TRAILERS = (
         b"content-type",
         b"expect",
         b"expires",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
         b"location",
         b"max-forwards",
         b"pragma",
@@ -409,6 +414,7 @@ def _address(node: bytes) -> str | None:
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        return str(ip_address(text))
+        # A zone is whatever somebody has written behind a percent sign; it means nothing but on their own machine.
+        return None if "%" in text else str(ip_address(text))
     except ValueError:
         return None

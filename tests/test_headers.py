@@ -437,6 +437,7 @@ def test_cookie_crumbs_of_http_2_become_one_cookie() -> None:
         ("10.0.0.1", [b"2001:db8::1"], "2001:db8::1"),
         ("10.0.0.1", [b"[2001:db8::1]:4711"], "2001:db8::1"),
         ("fd00::1", [b"[2001:DB8:0::1]"], "2001:db8::1"),
+        ("fd00::1", [b"fe80::1%x level=ERROR"], "fd00::1"),
         ("::ffff:10.0.0.1", [b"192.0.2.1"], "192.0.2.1"),
         ("", [b"192.0.2.1"], ""),
         ("/run/gateway.sock", [b"192.0.2.1"], "/run/gateway.sock"),
@@ -479,7 +480,7 @@ def test_nobody_is_trusted_by_default() -> None:
     "name",
     b"""
         Content-Length Transfer-Encoding Host X-Forwarded-For x_forwarded_for X-Forwarded-Port Authorization
-        Set-Cookie Content-Type Via TE
+        Set-Cookie Content-Type Via TE If-None-Match If_Range
     """.split(),
 )
 def test_trailer_that_must_come_before_the_body_is_dropped(name: bytes) -> None:
