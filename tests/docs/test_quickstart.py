@@ -32,6 +32,14 @@ def test_demo_is_started_as_the_readme_does_it() -> None:
     assert block in blocks("README.md", "Two commands") or block.text in page("README.md")
 
 
+def test_readme_configures_services_by_what_it_tells_to_type(tmp_path: Path) -> None:
+    with shell(tmp_path) as it:
+        configure, serve = blocks("README.md", "Your services")[:2]
+        play(it, [configure])
+        assert "/api/order-desk  order-desk   http://localhost:8002/api" in it.type("uv run gateway routes")
+    assert serve.text == "uv run gateway serve\n"
+
+
 def test_each_field_of_the_line_is_explained_with_its_value_there() -> None:
     found = re.search(r"^\{.*\"cause\".*\}$", page(DOCUMENT), re.MULTILINE)
     assert found
