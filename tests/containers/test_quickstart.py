@@ -1,4 +1,4 @@
-"""The compose file of docs/quickstart.md, run for real with the folder that it tells to make. Skipped as test_compose."""
+"""The compose file of docs/quickstart.md, run with the folder that it tells to make. Skipped as ``test_compose``."""
 
 from collections.abc import Iterator
 from pathlib import Path
