@@ -161,7 +161,7 @@ class Connection(TCPServer):
             # rest of its body would be taken for requests.
             if not data or self.gone:
                 return
-            await self.protocol.handle(RawData(data))
+            await self.protocol.received(data)
 
     async def _hold_back(self) -> bool:
         """Wait until more bytes may come (true), or the connection is over (false).

@@ -11,7 +11,6 @@ the kernel's word instead (``transport.HangupWatch``).
 from math import inf
 from typing import TYPE_CHECKING
 
-from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Request
 from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
 from hypercorn.typing import ConnectionState
@@ -93,14 +92,8 @@ class Http1(H11Protocol):
         """See Protocols."""
         return HEAD_READ if self._head is None or self._head.body.done else BODY_READ
 
-    async def handle(self, event: Event) -> None:
-        """Bytes came, or the connection closed."""
-        if isinstance(event, RawData):
-            self._data_came(event.data)
-        elif isinstance(event, Closed):
-            self.client_left()
-
-    def _data_came(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
+        """See Protocols. Raises H2ProtocolAssumedError where the first of them are HTTP/2's."""
         if self._lingering:
             return
         if self._switched and self.stream is not None:

@@ -26,7 +26,6 @@ from h2.events import (
 )
 from h2.events import Event as H2Event
 from h2.exceptions import ProtocolError
-from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Request
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.typing import ConnectionState
@@ -107,19 +106,18 @@ class Http2(H2Protocol):
         """See Protocols."""
         return self._lingering or not self._sender.is_congested
 
-    async def handle(self, event: Event) -> None:
-        """Bytes came, or the connection closed."""
-        if isinstance(event, Closed):
-            self.client_left()
-        elif isinstance(event, RawData) and not self._lingering:
-            try:
-                events = self.connection.receive_data(event.data)
-            except ProtocolError:
-                self._fail()
-            else:
-                for h2_event in events:
-                    self._handle_event(h2_event)
-            self._sender.gather()
+    def received(self, data: bytes) -> None:
+        """See Protocols."""
+        if self._lingering:
+            return
+        try:
+            events = self.connection.receive_data(data)
+        except ProtocolError:
+            self._fail()
+        else:
+            for event in events:
+                self._handle_event(event)
+        self._sender.gather()
 
     def client_left(self) -> None:
         """See Protocols."""

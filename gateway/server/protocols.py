@@ -6,7 +6,6 @@ it was never used much, and it was a way round a proxy's rules.
 
 from typing import TYPE_CHECKING
 
-from hypercorn.events import Event, RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H2ProtocolAssumedError
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Protocols(ProtocolWrapper):
-    """Hypercorn's wrapper, over our protocols. All but ``initiate``, ``handle`` and ``timed_out`` is synchronous."""
+    """Hypercorn's wrapper, over our protocols. All but ``initiate``, ``received`` and ``timed_out`` is synchronous."""
 
     protocol: Http1 | Http2
 
@@ -35,14 +34,14 @@ class Protocols(ProtocolWrapper):
     def _http1(self) -> Http1:
         return Http1(self.connection, self.client, self.server, secure=self.ssl)
 
-    async def handle(self, event: Event) -> None:
-        """Bytes came, or the connection closed."""
+    async def received(self, data: bytes) -> None:
+        """Bytes came. They are not wrapped into Hypercorn's events, which cost as much as to find where a head ends."""
         try:
-            await self.protocol.handle(event)
+            self.protocol.received(data)
         except H2ProtocolAssumedError as assumed:
             self.protocol = Http2(self.connection, self.client, self.server, secure=self.ssl)
             await self.protocol.initiate()
-            await self.protocol.handle(RawData(assumed.data))
+            self.protocol.received(assumed.data)
 
     @property
     def wants_data(self) -> bool:
