@@ -40,8 +40,9 @@ class ClientBody:
         # Over HTTP/1.1 the head says whether a body comes; over HTTP/2 only the first message does.
         self.ended = self.announced == 0 or (self.announced is None and not chunked and scope["http_version"] != "2")
         self._extension = (scope.get("extensions") or {}).get("http.request.body")
-        # Who has sent it, or the end of it, does not wait for anybody.
-        self.expects_continue = self.expects_continue and not (self.ended or self._is_here)
+        # Who has sent it, or the end of it, does not wait for anybody; nor does HTTP/1.0 (RFC 9110 section 10.1.1).
+        waits = not (self.ended or self._is_here or scope["http_version"] == "1.0")
+        self.expects_continue = self.expects_continue and waits
         self.first = b""
         # Over HTTP/2 a body may come unannounced; with Expect nobody looks at it before its head has gone out.
         self.goes_in_chunks = chunked or (self.expects_continue and self.announced is None)

@@ -64,6 +64,23 @@ async def test_body_that_has_come_waits_for_no_continue(
     assert (backend.requests[0].get(b"expect"), backend.requests[0].body) == (b"100-continue", b"body")
 
 
+async def test_client_of_http_1_0_waits_for_no_continue(
+    network: MemoryNetwork, settings: Make, autojump_clock: Clock
+) -> None:
+    head = b"POST /api/service1/x HTTP/1.0\r\nHost: example\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    async with (
+        Backend(network, "service1", 8001, respond()),
+        running_gateway(network, settings()) as gateway,
+        await gateway.raw_client() as client,
+    ):
+        start = trio.current_time()
+        await client.send(head)
+        await trio.sleep(0.01)
+        await client.send(b"body")
+        assert (await client.read_response()).status == 200
+        assert trio.current_time() - start < 0.1
+
+
 async def test_backend_that_refuses_at_the_head_is_spared_the_body(network: MemoryNetwork, settings: Make) -> None:
     async def script(conn: Connection) -> None:
         await conn.read_head()
