@@ -24,10 +24,9 @@ from gateway.testing.backend import Backend, Connection, response
 from gateway.testing.clients import RawClient
 from gateway.testing.http2 import H2Client
 from gateway.testing.network import MemoryNetwork
-from gateway.testing.orphans import assert_no_orphans
+from gateway.testing.orphans import assert_no_orphans, slots_taken
 from gateway.testing.peer import PeerGoneError, Response
 from gateway.testing.virtual import Steps, run_virtual
-from gateway.transport import BackendTransport
 
 SETTINGS = Settings(
     services=(Service(name="service1", host="service1", port=8001, max_connections=1),), drain_timeout=1.5
@@ -239,9 +238,7 @@ async def play(world: World, client: Conduct, script: Answering) -> None:
             if world.client is not None:
                 world.client.close()
             await trio.testing.wait_all_tasks_blocked()
-            transport = world.gateway.transports["service1"]
-            assert isinstance(transport, BackendTransport)
-            assert transport.leased == 0
+            assert slots_taken(world.gateway.transports["service1"]) == 0
             if world.gateway.app.gateway.stage is not Stage.STOPPING:
                 await works_on(world)
         sound(world, [record for record in world.gateway.log if record.request_id == "counts"])

@@ -2,6 +2,7 @@ import os
 import re
 import socket
 
+import httpx
 import pytest
 import trio
 from trio.testing import MockClock
@@ -10,8 +11,8 @@ from gateway.forward import Exchange
 from gateway.testing.app import RunningGateway, running_gateway
 from gateway.testing.backend import Backend, hang, respond
 from gateway.testing.network import MemoryNetwork
-from gateway.testing.orphans import OrphansError, assert_no_orphans, task_tree
-from gateway.transport import Hooks
+from gateway.testing.orphans import OrphansError, assert_no_orphans, slots_taken, task_tree
+from gateway.transport import BackendTransport, Hooks
 
 
 async def forgotten_task() -> None:
@@ -206,3 +207,17 @@ async def test_block_within_a_block_counts_for_itself(network: MemoryNetwork) ->
         async with assert_no_orphans():
             pass
         kept.clear()
+
+
+async def test_slot_counts_that_is_held_for_a_connection_which_does_not_open(
+    network: MemoryNetwork, nursery: trio.Nursery
+) -> None:
+    network.black_hole("service1", 8001)
+    transport = BackendTransport(connect=network.connect, max_connections=2)
+    client = httpx.AsyncClient(transport=transport)  # its timeouts are ignored
+    assert slots_taken(transport) == 0
+    nursery.start_soon(client.get, "http://service1:8001/")
+    await trio.testing.wait_all_tasks_blocked()
+    assert (transport.leased, slots_taken(transport)) == (0, 1)
+    nursery.cancel_scope.cancel()
+    assert slots_taken(httpx.AsyncHTTPTransport()) == 0  # it cannot tell

@@ -42,6 +42,7 @@ STATUSES: Mapping[Cause, frozenset[int]] = {
 }
 """What goes with a cause in the log, where no answer had begun; where one had, it is that answer's."""
 
+MILLISECOND = 0.001
 MOST_TOLD = 20
 """Violations that are kept in words; all are counted."""
 
@@ -86,6 +87,8 @@ class Books:
     draining: bool = False
     bytes_in: int = 0
     bytes_out: int = 0
+    seconds: float = 0.0
+    """Of all requests together."""
     unseen: int = 0
     """Requests that the gateway never read."""
 
@@ -122,6 +125,7 @@ class Books:
             self.sums[record.target_service or "gateway", record.status_code, record.cause] += 1
             self.bytes_in += record.bytes_in
             self.bytes_out += record.bytes_out
+            self.seconds += record.duration_ms / 1000
             if abs(sum(record.timings_ms.values()) - record.duration_ms) > 1:
                 self.wrong("phases", f"they sum up to something else than the duration: {record}")
             name = record.request_id
@@ -161,6 +165,18 @@ class Books:
             totals = re.findall(rf"^gateway_{name}_body_bytes_total\{{.*?\}} (\d+)$", metrics, re.MULTILINE)
             if sum(map(int, totals)) != sum_of_log:
                 self.wrong("sums", f"bytes of {name}s: {totals} in the counters, {sum_of_log} in the log")
+        count, seconds = (
+            sum(
+                map(
+                    float,
+                    re.findall(rf"^gateway_request_duration_seconds_{each}\{{.*\}} (\S+)$", metrics, re.MULTILINE),
+                )
+            )
+            for each in ("count", "sum")
+        )
+        if count != self.sums.total() or abs(seconds - self.seconds) > MILLISECOND:
+            ours = f"{self.sums.total()} of {self.seconds:.3f} s"
+            self.wrong("sums", f"durations: {count:g} of {seconds:.3f} s in the counters, {ours} in the log")
         if busy := re.findall(r"^gateway_requests_in_flight\{.*\} [1-9]\d*$", metrics, re.MULTILINE):
             self.wrong("sums", f"still in flight: {busy}")
 
@@ -227,6 +243,8 @@ class Books:
         before_body = sum(ms for phase, ms in record.timings_ms.items() if phase != "body")
         if entry.event.conduct not in UPLOADS and before_body > service.timeout * 1000 + slack:
             yield "late", "over its timeout"
+        if record.timings_ms["connect"] > service.connect_timeout * 1000 + slack:
+            yield "late", "over its connect timeout"
         if record.cause is Cause.BACKEND_TIMEOUT and record.phase != "body" and entry.event.conduct not in UPLOADS:
             due = min(service.timeout, service.deadline or service.timeout) * 1000
             connecting = record.timings_ms["connect"] >= service.connect_timeout * 1000 - slack

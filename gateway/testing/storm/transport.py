@@ -17,6 +17,7 @@ import httpx
 import trio
 
 from gateway.testing.network import MemoryNetwork
+from gateway.testing.orphans import slots_taken
 from gateway.transport import BackendTransport
 
 TASKS = 60
@@ -77,7 +78,7 @@ async def storm(
 def lost_slots(transport: BackendTransport | httpx.AsyncHTTPTransport) -> int:
     """How many connections are taken. With no request under way, each of them is a slot lost for good."""
     if isinstance(transport, BackendTransport):
-        return transport.leased
+        return slots_taken(transport)
     return sum(not connection.is_idle() for connection in transport._pool.connections)  # noqa: SLF001 -- it has no public way
 
 

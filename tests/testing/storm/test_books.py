@@ -17,6 +17,8 @@ METRICS = (
     'gateway_requests_total{service="service1",status="200",cause="ok"} 1\n'
     'gateway_request_body_bytes_total{service="service1"} 0\n'
     'gateway_response_body_bytes_total{service="service1"} 5\n'
+    'gateway_request_duration_seconds_sum{service="service1"} 0.1\n'
+    'gateway_request_duration_seconds_count{service="service1"} 1\n'
 )
 
 
@@ -99,6 +101,7 @@ def test_request_whose_record_agrees_is_in_order_whichever_comes_first() -> None
         ("late", entry(HANGS, status=504), [timed(3000.1, **TIMEOUT)]),
         ("late", entry(HANGS, status=504), [timed(2999.9, **TIMEOUT)]),
         ("late", entry(BOUNDED), [timed(2500.1, Phase.BODY, target_service="service3")]),
+        ("late", entry(weather=True), [timed(500.1, Phase.CONNECT)]),
     ],
 )
 def test_what_must_not_be_is_found(kind: str, seen: Entry, logged: list[Record]) -> None:
@@ -112,6 +115,7 @@ def test_what_must_not_be_is_found(kind: str, seen: Entry, logged: list[Record])
     [
         (entry(HANGS, status=504), timed(3000, **TIMEOUT)),
         (entry(BOUNDED), timed(2500, Phase.BODY, target_service="service3")),
+        (entry(weather=True), timed(500, Phase.CONNECT)),
         (entry(status=None, whole=False, left=True), record(status_code=499, cause=Cause.CLIENT_GONE)),
         (entry(status=503, weather=True), record(status_code=503, cause=Cause.CONNECT_FAILED)),
         (entry(replace(EVENT, conduct="stalls"), status=408), record(status_code=408, cause=Cause.CLIENT_TOO_SLOW)),
@@ -149,6 +153,8 @@ def test_counters_that_agree_with_the_log_are_in_order() -> None:
         ('cause="ok"} 1', 'cause="ok"} 2'),
         ('cause="ok"', 'cause="internal"'),
         ('bytes_total{service="service1"} 5', 'bytes_total{service="service1"} 6'),
+        ('seconds_sum{service="service1"} 0.1', 'seconds_sum{service="service1"} 0.102'),
+        ('seconds_count{service="service1"} 1', 'seconds_count{service="service1"} 2'),
         ("gateway_request_body", 'gateway_requests_in_flight{service="service1"} 1\ngateway_request_body'),
     ],
 )
