@@ -91,6 +91,8 @@ class Connection(TCPServer):
         finally:
             self.lose()
             self.context.discard(self)
+            if hasattr(self, "protocol"):
+                del self.protocol  # which knows us: a cycle that holds all that was read last
 
     async def _converse(self) -> None:
         try:

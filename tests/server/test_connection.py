@@ -1,6 +1,7 @@
 """The wall round a connection, its clocks before any protocol, and what the log says."""
 
 import contextlib
+import gc
 import logging
 import socket
 import ssl
@@ -200,6 +201,22 @@ async def test_closed_connection_leaves_alone_whoever_has_its_descriptors_number
         with trio.fail_after(5):
             await connection.run()
     assert numbers[0] == numbers[1]
+
+
+async def test_closed_connection_is_let_go_of_without_the_garbage_collector(start: Start) -> None:
+    server = await start(ok)
+    gc.collect()
+    gc.disable()
+    try:
+        client = await server.http1()
+        await client.send(GET)
+        await client.answer()
+        await client.aclose()
+        with trio.fail_after(5):
+            while any(issubclass(type(thing), Connection) for thing in gc.get_objects()):  # noqa: ASYNC110 -- it has no event
+                await trio.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 class LateStream(BrokenStream):
