@@ -129,6 +129,13 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session
+def documents(session: nox.Session) -> None:
+    """Run what the documents show, the FastAPI of docs/migrating.md too, which the ordinary tests do without."""
+    session.run("uv", "sync", "--quiet", "--inexact", "--group", "bench", external=True)
+    run(session, "pytest", *(session.posargs or ["tests/docs"]))
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Resolve afresh and write every pin anew: pyproject.toml, requirements.lock, containers/*.txt."""
     run(session, "python", ".ci/pins.py", "renew")

@@ -46,5 +46,5 @@ def test_the_default_sessions_run_and_the_others_exist() -> None:
     commands = [step["run"] for job in WORKFLOW["jobs"].values() for step in job["steps"] if "run" in step]
     assert "uv run nox" in commands
     named = {name for command in commands for name in re.findall(r"nox -s (\w+)", command)}
-    assert named == {"wheel", "containers"}
+    assert named == {"documents", "wheel", "containers"}
     assert named <= set(SESSIONS)

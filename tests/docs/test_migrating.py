@@ -1,6 +1,7 @@
 """docs/migrating.md: its forty lines and the gateway are put to the same bytes, and its tables tell what was seen.
 
-FastAPI is in the dependency group ``bench`` alone. Where it is not installed, only the gateway's column is checked.
+FastAPI is in the dependency group ``bench`` alone, which ``nox -s documents`` installs. Where it is not there, only the
+gateway's column is checked.
 Both are served by our server, in memory and in virtual time, since what is shown is the doing of FastAPI and httpx; but
 for the client that leaves, which uvicorn might have told of: that is shown on uvicorn too.
 """
@@ -47,9 +48,7 @@ FORTY, GATEWAY = "forty lines", "gateway"
 COLUMN = {FORTY: 1, GATEWAY: 2}
 EVENTS = 6
 
-needs_fastapi = pytest.mark.skipif(
-    find_spec("fastapi") is None, reason="FastAPI is not there: uv sync --inexact --group bench"
-)
+needs_fastapi = pytest.mark.skipif(find_spec("fastapi") is None, reason="FastAPI is not there: nox -s documents")
 each = pytest.mark.parametrize("who", [pytest.param(FORTY, marks=needs_fastapi), GATEWAY])
 
 
@@ -420,7 +419,7 @@ async def test_cell_tells_what_is_seen(
 
 
 @needs_fastapi
-@pytest.mark.skipif(find_spec("uvicorn") is None, reason="uvicorn is not there: uv sync --inexact --group bench")
+@pytest.mark.skipif(find_spec("uvicorn") is None, reason="uvicorn is not there: nox -s documents")
 async def test_client_that_leaves_is_nothing_to_the_forty_lines_on_uvicorn_either(tmp_path: Path) -> None:
     (block,) = blocks(DOCUMENT, "The forty lines")
     (tmp_path / "forty_lines.py").write_text(block.text.replace("timeout=30", "timeout=1.5"))
