@@ -11,7 +11,19 @@ from typing import NoReturn
 
 import click
 
-from benchmarks import ab, floods, idle, loads, plots, profiles, storm
+from benchmarks import (
+    ab,
+    floods,
+    idle,
+    isolation,
+    isolation_cases,
+    loads,
+    plots,
+    profiles,
+    soak,
+    soak_told,
+    storm,
+)
 from benchmarks import instructions as counts
 from benchmarks.processes import DidNotStartError
 from benchmarks.report import put_between, report
@@ -23,6 +35,7 @@ from gateway.testing.storm import REQUESTS, SEED
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 SERVER = ROOT / "docs" / "server.md"
+RESILIENCE = ROOT / "docs" / "resilience.md"
 
 
 def say(words: str) -> None:
@@ -68,6 +81,52 @@ def floods_command(*, write: bool) -> None:
     click.echo(measured)
     if write:
         put(SERVER, measured)
+
+
+@main.command("soak")
+@click.option("--seconds", default=600.0, show_default=True, envvar="SOAK_SECONDS", type=click.FloatRange(1))
+@click.option("--seed", default=soak.SEED, show_default=True, help="Of the order in which faults come.")
+@click.option("--write", is_flag=True, help="Put the figures into docs/resilience.md, the curves into docs/soak.svg.")
+def soak_command(*, seconds: float, seed: int, write: bool) -> None:
+    """Keep the gateway under load and under faults; its memory, its descriptors, and whether every request ended."""
+    with ExitStack() as stack:
+        try:
+            soaked = soak.run(seconds, entered(stack), say, seed)
+        except DidNotStartError as error:
+            raise click.ClickException(str(error)) from error
+    figures = soak_told.told(soaked)
+    click.echo(figures)
+    if write:
+        put(RESILIENCE, figures, "soak")
+        (RESILIENCE.parent / "soak.svg").write_text(soak_told.drawing(soaked), encoding="utf-8")
+    if any(soaked.failures()):
+        raise click.ClickException("not all of it held")
+
+
+@main.command("isolation")
+@click.option("--rounds", default=12, show_default=True, type=click.IntRange(1))
+@click.option("--write", is_flag=True, help="Put the tables into docs/resilience.md.")
+def isolation_command(*, rounds: int, write: bool) -> None:
+    """Hang one service, take away descriptors, stop the log; what users of another service notice of it."""
+    with ExitStack() as stack:
+        scratch = entered(stack)
+        try:
+            measured = isolation.run(rounds, folder(scratch, "hanging"), say)
+            crowd = isolation_cases.crowded(folder(scratch, "crowd"), say)
+            logs = [
+                isolation_cases.stalled_reader(folder(scratch, "stalled"), say),
+                isolation_cases.full_disk(folder(scratch, "full"), say),
+            ]
+        except (DidNotStartError, loads.NoLoadError, isolation.TooFewError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+    tables = {"isolation": isolation.told(measured), "exhaustion": isolation_cases.told(crowd, logs)}
+    for name, told in tables.items():
+        click.echo(told)
+        if write:
+            put(RESILIENCE, told, name)
+    found = [*isolation.failures(measured), *isolation_cases.failures(crowd, logs)]
+    if found:
+        raise click.ClickException("not all of it held")
 
 
 @main.command("ab")
@@ -125,6 +184,14 @@ def entered(stack: ExitStack) -> Path:
     stack.callback(hold_signals)
     signal.signal(signal.SIGTERM, leave)
     return scratch
+
+
+def folder(scratch: Path, name: str) -> Path:
+    """Make a folder for a part of the run, that nginx may read as nobody."""
+    made = scratch / name
+    made.mkdir()
+    scratch.chmod(0o755)
+    return made
 
 
 def measure(*, rounds: int, peers: bool) -> Results:

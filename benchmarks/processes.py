@@ -57,10 +57,10 @@ class Command:
 
 
 @contextmanager
-def running(command: Command, scratch: Path) -> Iterator[int]:
+def running(command: Command, scratch: Path, stdout: int = subprocess.DEVNULL) -> Iterator[int]:
     """Run the command until the block ends; gives its session, once its URL is answered.
 
-    Its standard output, the log, goes nowhere. Raises DidNotStartError.
+    Its standard output, the log, goes to the descriptor ``stdout``, or nowhere. Raises DidNotStartError.
     """
     told = scratch / f"{command.name}.stderr"
     with told.open("wb") as stderr:
@@ -69,7 +69,7 @@ def running(command: Command, scratch: Path) -> Iterator[int]:
             cwd=scratch,
             env=dict(command.env),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=stderr,
             start_new_session=True,
         )
