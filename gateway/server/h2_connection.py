@@ -95,6 +95,15 @@ class Frames(FrameBuffer):
         return super().__next__()
 
 
+def untie(connection: H2Connection) -> None:
+    """Let go of a connection that is over, or was never wanted: it takes in no more frames.
+
+    h2 keeps a table of the connection's own methods. That is a cycle, which holds some hundred objects, and all that
+    has come on the connection last, until the garbage collector's next round; and that is seldom (``serving``).
+    """
+    connection._frame_dispatch_table.clear()  # noqa: SLF001 -- h2 has no other way
+
+
 class StreamwiseConnection(H2Connection):
     """A server's side. Fields are not validated here: ``heads.check_http2_head`` does that, stream by stream."""
 

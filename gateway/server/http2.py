@@ -32,7 +32,7 @@ from hypercorn.typing import ConnectionState
 
 from gateway.http1 import RawHeaders
 from gateway.server.failures import ClientGone
-from gateway.server.h2_connection import StreamwiseConnection
+from gateway.server.h2_connection import StreamwiseConnection, untie
 from gateway.server.h2_sender import FrameSender, Stalled
 from gateway.server.heads import Http2Head, Refused, check_http2_head, check_http2_trailers
 from gateway.server.limits import Rate
@@ -72,6 +72,7 @@ class Http2(H2Protocol):
         self.link = link
         self.limits = link.limits
         self._shared = link.context
+        untie(self.connection)  # Hypercorn has made one of its own
         self.connection = StreamwiseConnection(link.limits, trio.current_time)
         self._sender = FrameSender(link, self.connection)
         self._running = 0
@@ -126,6 +127,7 @@ class Http2(H2Protocol):
             stream.client_left()
         self._sender.wake()
         self._sender.streams_closed()
+        untie(self.connection)
 
     async def timed_out(self) -> bool:
         """Idle for too long: say so, as RFC 9113 section 6.8 asks, and close."""
