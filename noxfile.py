@@ -113,6 +113,12 @@ def storm(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Keep the gateway under steady load and every fault for 10 minutes, or SOAK_SECONDS: memory, descriptors, ends."""
+    run(session, "python", "-m", "benchmarks", "soak", *session.posargs)
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Play the cases of tests/wire before nginx, HAProxy, Caddy, Envoy and the gateway; write docs/peers.md."""
     session.run("uv", "sync", "--quiet", "--inexact", "--group", "peers", external=True)
