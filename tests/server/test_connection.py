@@ -235,6 +235,30 @@ async def test_closed_connection_is_let_go_of_without_the_garbage_collector(
         gc.enable()
 
 
+async def test_connection_whose_client_left_in_its_upload_is_let_go_of_without_the_garbage_collector(
+    start: Start,
+) -> None:
+    reading = trio.Event()
+
+    async def reads(scope: Any, receive: Any, send: Any) -> None:
+        while scope["type"] == "http" and (await receive())["type"] == "http.request":
+            reading.set()
+
+    server = await start(reads)
+    gc.collect()
+    gc.disable()
+    try:
+        client = await server.http1()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + bytes(2000))
+        with trio.fail_after(5):
+            await reading.wait()
+            await client.aclose()
+            while any(map(of_server, gc.get_objects())):  # noqa: ASYNC110 -- it has no event
+                await trio.sleep(0.01)
+    finally:
+        gc.enable()
+
+
 class LateStream(BrokenStream):
     """Gives a request in the very moment in which the clock runs out that waits for it."""
 
