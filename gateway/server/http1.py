@@ -360,7 +360,7 @@ class Http1(H11Protocol):
             self.link.lose(reset=self._until_close)
 
     def app_ended(self, stream: Stream) -> None:
-        """See Wire. Where the client has left, the stream is still here: it knows us as we know it, which is a cycle."""
+        """See Wire. Where the client has left, the stream is still here: it knows us as we know it, a cycle."""
         if stream is self.stream and self.link.gone:
             self.stream = None
 
