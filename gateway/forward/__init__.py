@@ -22,6 +22,7 @@ exceptions are translated here, by a table.
 | ``exchange`` | one request and what has become of it so far |
 | ``tree`` | the scope of an exchange and the steps in it |
 | ``body`` | the request's body, pulled from the client |
+| ``carriers`` | the way to a transport, ours or any other one of httpx |
 | ``translation`` | what a transport raised, in our own words |
 """
 
