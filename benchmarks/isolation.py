@@ -238,8 +238,9 @@ def growths(results: Results, state: str) -> list[float]:
 
 
 def failures(results: Results) -> Iterator[str]:
-    """What is not as it must be, as sentences."""
-    for state, measured in results.items():
+    """What is not as it must be, as sentences. What is so with nobody there is the machine's own noise."""
+    for state in results.keys() - {ALONE}:
+        measured = results[state]
         if (grown := median(growths(results, state))) >= MOST_GROWTH:
             yield f"{state}: the p99 of the good service has grown by {grown:.0%}"
         if (slowest := max(measured.health, default=0.0)) >= MOST_HEALTH:

@@ -56,6 +56,8 @@ class Seen:
     """Seconds, of each turn."""
     asked: set[str] = field(default_factory=set)
     """The ids of those requests for faults that are over."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Of those, the ones that were not answered as HTTP has it: the fault, and what the client said."""
     answers: Counter[str] = field(default_factory=Counter)
     """What came of them: a status, a status that was cut, or what httpx says."""
     faults: Counter[str] = field(default_factory=Counter)
@@ -171,6 +173,7 @@ class Crowd:
                     if size >= fault.ask.reads:
                         break
         except httpx.RequestError as error:
+            self.seen.broken[name] = f"{fault.name}: {status}, {error!r}"
             status = f"{status}, {type(error).__name__}"
         self.seen.asked.add(name)
         self.seen.answers[status] += 1

@@ -80,7 +80,8 @@ class Soak:
         if differing := Counter(log.ends) - self.counters.ends + (self.counters.ends - log.ends):
             yield f"log and counters differ in {dict(differing)}"
         if lost := seen.asked - log.ids:
-            yield f"{len(lost)} requests never ended in the log, such as {min(lost)}"
+            first = min(lost)
+            yield f"{len(lost)} requests never ended in the log, such as {first} ({seen.broken.get(first, 'answered')})"
         if seen.bad.total():
             yield f"{seen.bad.total()} requests to the good service failed"
         if log.ended == 0 or not log.events or log.events[-1] != "the gateway has stopped":

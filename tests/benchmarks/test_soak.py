@@ -91,7 +91,7 @@ def test_soak_without_a_fault_has_no_failure() -> None:
             "log and counters differ in {('good', '200', 'ok'): 1}",
         ),
         ({"counters": NOTHING}, "log and counters differ in {('good', '200', 'ok'): 1}"),
-        ({"seen": Seen(asked={"a", "b"})}, "1 requests never ended in the log, such as b"),
+        ({"seen": Seen(asked={"a", "b"})}, "1 requests never ended in the log, such as b (answered)"),
         ({"seen": Seen(bad=Counter(wrk=3))}, "3 requests to the good service failed"),
         ({"seen": Seen(complaints=["wrk said: no"])}, "load generators that failed: wrk said: no"),
         ({"stderr": "Traceback"}, "on standard error: Traceback"),
