@@ -239,7 +239,7 @@ def growths(results: Results, state: str) -> list[float]:
 
 def failures(results: Results) -> Iterator[str]:
     """What is not as it must be, as sentences. What is so with nobody there is the machine's own noise."""
-    for state in results.keys() - {ALONE}:
+    for state in (each for each in results if each != ALONE):
         measured = results[state]
         if (grown := median(growths(results, state))) >= MOST_GROWTH:
             yield f"{state}: the p99 of the good service has grown by {grown:.0%}"
