@@ -18,6 +18,7 @@ from hypercorn.typing import ConnectionState
 from gateway.server import Certificates, Limits
 from gateway.server.connection import Connection
 from gateway.server.drain import Context
+from gateway.server.http1 import BODY_READ, CHUNKS_READ, HEAD_READ
 from gateway.server.tls import TlsListener
 from gateway.testing.network import MemoryNetwork
 
@@ -257,6 +258,31 @@ async def test_connection_whose_client_left_in_its_upload_is_let_go_of_without_t
                 await trio.sleep(0.01)
     finally:
         gc.enable()
+
+
+class AskedStream(BrokenStream):
+    """Gives a head, and then for ever nothing; notes how much it was asked for."""
+
+    def __init__(self, head: bytes) -> None:
+        super().__init__(LookupError())
+        self.head = head
+        self.asked: list[int | None] = []
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        self.asked.append(max_bytes)
+        if len(self.asked) > 1:
+            await trio.sleep_forever()
+        return self.head
+
+
+@pytest.mark.parametrize(
+    ("framing", "most"), [(b"Content-Length: 9", BODY_READ), (b"Transfer-Encoding: chunked", CHUNKS_READ)]
+)
+async def test_body_in_chunks_is_read_in_smaller_pieces(start: Start, framing: bytes, most: int) -> None:
+    stream = AskedStream(b"POST / HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n" % framing)
+    await start(ok, listeners=[Broken([stream], MemoryNetwork().listen("gateway", 80))])
+    await trio.testing.wait_all_tasks_blocked()
+    assert stream.asked == [HEAD_READ, most]
 
 
 class LateStream(BrokenStream):
