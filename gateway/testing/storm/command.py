@@ -5,6 +5,7 @@ What lives here: arguments in, lines and an exit status out. What never will: a 
 
 import argparse
 import resource
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,17 +21,26 @@ from gateway.testing.storm.shrink import shrink
 
 EVERY: Final = 5_000
 """Events from one line of progress to the next."""
+PATIENCE: Final = 60.0
+"""Seconds that cutting down may take at least, unless the command says otherwise."""
+TIMES: Final = 4
+"""And as many times as long as the storm took: to try one half takes half of that, a quarter a quarter."""
 MEGABYTE: Final = 1 << 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Play a storm and print what became of it. Returns 1 where something did not hold."""
+    """Play a storm and print what became of it. Returns 1 where something did not hold, 2 where it cannot be played."""
     options = _parser().parse_args(arguments)
     moods = {**MOODS, **(_catalogue(options.faults) if options.faults else {})}
     if options.replay is None:
         events = draw(options.seed, options.events, list(moods), concurrency=options.concurrency)
     else:
         events = from_json(options.replay.read_text(encoding="utf-8"))
+        if unknown := {event.mood for event in events if event.kind == "request" and event.mood not in moods}:
+            _say(
+                f"{options.replay} has moods that there are not: {', '.join(sorted(unknown))}; give --faults as before"
+            )
+            return 2
     run = partial(
         play_over_sockets if options.sockets else partial(play, seed=options.seed),
         moods=moods,
@@ -42,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not report.violations:
             return 0
         if not options.sockets:
-            _keep(_cut_down(events, report, run, options.seconds), options.keep, options.seed)
+            seconds = max(PATIENCE, TIMES * report.seconds) if options.seconds is None else options.seconds
+            _keep(_cut_down(events, report, run, seconds), options)
         return 1
 
 
@@ -65,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         "--keep", type=Path, default=Path("storm.jsonl"), help="where a failing one goes (default: %(default)s)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="to spend on cutting it down, at most (default: %(default)s)"
+        "--seconds",
+        type=float,
+        help="to spend on cutting it down, at most (default: a minute, or four times as long as the storm took)",
     )
     return parser
 
@@ -125,6 +138,11 @@ def _cut_down(events: Sequence[Event], report: Report, run: Callable[..., Report
     return found
 
 
-def _keep(events: Sequence[Event], where: Path, seed: int) -> None:
-    where.write_text(to_json(events), encoding="utf-8")
-    _say(f"kept in {where}; again: python -m gateway.testing.storm --replay {where} --seed {seed}")
+def _keep(events: Sequence[Event], options: argparse.Namespace) -> None:
+    options.keep.write_text(to_json(events), encoding="utf-8")
+    again = ["--replay", str(options.keep), "--seed", str(options.seed)]
+    if options.faults:
+        again += ["--faults", options.faults]
+    if options.concurrency != CONCURRENCY:
+        again += ["--concurrency", str(options.concurrency)]
+    _say(f"kept in {options.keep}; again: python -m gateway.testing.storm {shlex.join(again)}")

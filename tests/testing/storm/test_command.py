@@ -51,13 +51,17 @@ def test_failing_storm_is_1_and_cut_down_to_a_file_that_fails_again(
     (tmp_path / "lies.py").write_text(LIES, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     kept = tmp_path / "kept.jsonl"
-    arguments = ["--seed", "3", "--faults", "lies:FAULTS", "--keep", str(kept)]
+    arguments = ["--seed", "3", "--faults", "lies:FAULTS", "--keep", str(kept), "--concurrency", "150"]
     assert main(["--events", "120", *arguments]) == 1
     told = capsys.readouterr().out
     assert "cut down to 1 events that still violate 'cause'" in told
     (event,) = from_json(kept.read_text(encoding="utf-8"))
     assert event.mood == f"{FOREIGN}lie"
-    assert main(["--replay", str(kept), *arguments]) == 1
+    (again,) = re.findall(r"again: python -m gateway\.testing\.storm (.*)", told)
+    assert main([*again.split(), "--keep", str(kept), "--seconds", "0"]) == 1
+    assert "violations: 1 cause" in capsys.readouterr().out
+    assert main(["--replay", str(kept)]) == 2
+    assert f"moods that there are not: {FOREIGN}lie; give --faults" in capsys.readouterr().out
 
 
 def test_progress_is_told_every_five_thousand_events(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
