@@ -68,6 +68,7 @@ def test_300_hanging_requests_against_128_descriptors_leave_nothing_behind(tmp_p
     assert list(crowd.failures()) == []
     assert crowd.at_most <= DESCRIPTORS
     assert crowd.refused + crowd.waiting == 300
+    assert crowd.refused < DESCRIPTORS / 4, "clients have taken the descriptors that are kept for backends"
     assert crowd.again < 5
 
 
