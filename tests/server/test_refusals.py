@@ -20,7 +20,9 @@ from gateway.server.refusals import refusal_of, say_no_more
         (b"", None, None),
     ],
 )
-def test_method_and_target_are_told_each_where_it_is_sound(start: bytes, method: str | None, target: bytes | None) -> None:
+def test_method_and_target_are_told_each_where_it_is_sound(
+    start: bytes, method: str | None, target: bytes | None
+) -> None:
     refusal = refusal_of(Refused(400, "why"), http_version="1.1", client=None, secure=False, start=start)
     assert (refusal.method, refusal.target) == (method, target)
     assert (refusal.status, refusal.reason) == (400, "why")

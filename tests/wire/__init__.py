@@ -16,8 +16,8 @@ The tables are in ``cases_….py``; ``cases.ALL`` has all of them. They are used
 
 The proxy passes every target below ``messages.PREFIX`` (``/w``) on to the backend as it is, speaks HTTP/1.1 to it, and
 HTTP/1.1 and HTTP/2 by prior knowledge to clients, and takes bodies of 100 MB. ``case.slow`` marks those. What stands in
-``Case.ours``, ``Case.known``, ``contract.py`` and ``test_bytes.py`` is about this gateway alone; ``test_run.py`` is about
-the suite: that it finds proxies that do wrong.
+``Case.ours``, ``Case.known``, ``contract.py`` and ``test_bytes.py`` is about this gateway alone; ``test_run.py`` is
+about the suite: that it finds proxies that do wrong.
 
 To add a case, add a row to the table that it belongs to, with the section that requires it. What an RFC leaves open is
 ``checks.Either``; what only this gateway promises goes into ``contract.py``.
