@@ -176,6 +176,7 @@ class Connection(TCPServer):
                 with contextlib.suppress(trio.ClosedResourceError):
                     await self._hangup.wait()
                 return False
+            self._held = None
         return not self.gone
 
     async def _receive(self, size: int) -> bytes:
@@ -204,6 +205,11 @@ class Connection(TCPServer):
         """What held the client back is gone."""
         if self._held is not None:
             self._held.cancel()
+
+    def rest(self) -> None:
+        """No request is under way: let go of what only a busy connection needs, for there may be thousands idle."""
+        if self._held is None:
+            self._hangup.close()
 
     def set_clock(self, seconds: float) -> None:
         """From now on so long, then ``protocol.timed_out``; ``inf`` for no clock.

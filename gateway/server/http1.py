@@ -348,6 +348,7 @@ class Http1(H11Protocol):
             self.link.linger()
         else:
             self.link.set_clock(self.limits.keep_alive_timeout)
+            self.link.rest()
             self.link.read_on()
             self._next_request()
 

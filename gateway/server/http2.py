@@ -312,6 +312,7 @@ class Http2(H2Protocol):
             self._sender.forget(stream_id)
             if not self.streams:
                 self.link.set_clock(self.limits.keep_alive_timeout)
+                self.link.rest()
                 self._sender.wake()
         return stream
 

@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,6 +204,41 @@ async def test_closed_connection_leaves_alone_whoever_has_its_descriptors_number
         with trio.fail_after(5):
             await connection.run()
     assert numbers[0] == numbers[1]
+
+
+def descriptors() -> int:
+    """How many this process has."""
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+async def test_connection_that_was_held_back_keeps_no_descriptor_for_that_while_it_is_idle() -> None:
+    held: list[int] = []
+
+    async def reads_when_held_back(scope: Any, receive: Any, send: Any) -> None:
+        while connection.protocol.wants_data:
+            await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
+        held.append(descriptors())
+        while (await receive())["more_body"]:
+            pass
+        await ok(scope, receive, send)
+
+    ours, theirs = trio.socket.socketpair()
+    app = ASGIWrapper(reads_when_held_back)
+    context = Context(Limits(request_buffer=1000))
+    connection = Connection(app, quiet_config(), context, ConnectionState({}), trio.SocketStream(ours))
+    before = descriptors()
+    with theirs, trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.run)
+            await theirs.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + bytes(2000))
+            while not held:  # noqa: ASYNC110 -- it has no event
+                await trio.sleep(0.001)
+            await theirs.send(bytes(3000))
+            assert await theirs.recv(65_536)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (held, descriptors()) == ([before + 1], before)
+            theirs.close()
 
 
 def of_server(thing: object) -> bool:
