@@ -52,6 +52,8 @@ class Seen:
     """Requests that were answered as they should be, by load generator."""
     bad: Counter[str] = field(default_factory=Counter)
     """Those that were not."""
+    why: list[str] = field(default_factory=list)
+    """What the load generators said of them."""
     p99: dict[str, list[float]] = field(default_factory=dict)
     """Seconds, of each turn."""
     asked: set[str] = field(default_factory=set)
@@ -127,7 +129,7 @@ class Crowd:
         script.write_text(f"function delay() return {PAUSE_MS} end\n", encoding="utf-8")
         command = ["wrk", "--latency", "--threads=1", f"--connections={USERS}", f"--duration={seconds}s"]
         output = await told([*command, f"--script={script}", f"{self._url}/api/{GOOD}{PATH}"])
-        return "wrk", loads.parse_wrk(output)
+        return "wrk", self._explained(output, loads.parse_wrk(output))
 
     async def _h2load(self, seconds: int) -> tuple[str, Load] | None:
         if shutil.which("h2load") is None:
@@ -137,7 +139,17 @@ class Crowd:
         command = ["h2load", f"--requests={CLIENTS * RATE * seconds}", f"--clients={CLIENTS}", f"--rps={RATE}"]
         command += [f"--max-concurrent-streams={STREAMS}", f"--log-file={log}"]
         output = await told([*command, f"{self._url}/api/{GOOD}{PATH}"])
-        return "h2load", loads.parse_h2load(output, log.read_text(encoding="ascii") if log.exists() else "")
+        said = log.read_text(encoding="ascii") if log.exists() else ""
+        return "h2load", self._explained(output, loads.parse_h2load(output, said))
+
+    def _explained(self, output: str, load: Load) -> Load:
+        """Keep what was said of requests that failed."""
+        if load.errors:
+            lines = (line.strip() for line in output.splitlines())
+            self.seen.why += [
+                line for line in lines if line.startswith(("Socket errors", "Non-2xx", "requests:", "status"))
+            ]
+        return load
 
     # ---- those who ask for faults
 

@@ -83,7 +83,7 @@ class Soak:
             first = min(lost)
             yield f"{len(lost)} requests never ended in the log, such as {first} ({seen.broken.get(first, 'answered')})"
         if seen.bad.total():
-            yield f"{seen.bad.total()} requests to the good service failed"
+            yield f"requests to the good service failed: {dict(+seen.bad)}; {'; '.join(seen.why)}"
         if log.ended == 0 or not log.events or log.events[-1] != "the gateway has stopped":
             yield "the log has no end"
 
