@@ -29,7 +29,15 @@ Connect = Callable[[str, int], Awaitable[Stream]]
 
 async def open_tcp(host: str, port: int) -> Stream:
     """Open a TCP connection, racing a name's addresses (RFC 8305). Raises OSError. Cancelled, nothing stays open."""
-    return await trio.open_tcp_stream(host, port)
+    try:
+        return await trio.open_tcp_stream(host, port)
+    except OSError as error:
+        # trio keeps the errors of all attempts in a list that their own tracebacks lead to: a cycle for each failure.
+        cause = error.__cause__
+        for attempt in cause.exceptions if isinstance(cause, BaseExceptionGroup) else [cause]:
+            if attempt is not None:
+                attempt.__traceback__ = None
+        raise
 
 
 class BackendTransport(httpx.AsyncBaseTransport):

@@ -1,5 +1,7 @@
 """The transport as httpx sees it: any httpx client can use it, and a request is never sent twice that must not be."""
 
+import gc
+import socket
 import ssl
 from collections.abc import AsyncIterator
 
@@ -12,7 +14,7 @@ from gateway.testing.backend import Backend, Connection, respond, response
 from gateway.testing.network import MemoryNetwork
 from gateway.testing.sockets import SocketNetwork
 from gateway.transport import BackendTransport
-from gateway.transport.backend import SWEEP_INTERVAL
+from gateway.transport.backend import SWEEP_INTERVAL, open_tcp
 
 OK = response(body=b"ok")
 
@@ -382,3 +384,17 @@ async def test_trailers_are_known_behind_the_body(network: MemoryNetwork, transp
         content = [piece async for piece in answer.stream]  # type: ignore[union-attr] # an asynchronous transport's
         assert content == [b"a"]
         assert answer.stream.trailers == [(b"Digest", b"x")]  # type: ignore[union-attr] # our stream's own
+
+
+async def test_connection_that_is_refused_is_forgotten_without_the_garbage_collector() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        gc.collect()
+        gc.disable()
+        try:
+            with pytest.raises(OSError, match="failed"):
+                await open_tcp(*nobody.getsockname())
+            left = [thing for thing in gc.get_objects() if issubclass(type(thing), ConnectionRefusedError)]
+            assert len(left) == 0
+        finally:
+            gc.enable()
