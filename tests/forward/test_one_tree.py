@@ -19,6 +19,7 @@ from trio.testing import MockClock
 from gateway.config import Settings
 from gateway.errors import Cause, GatewayError
 from gateway.forward import Exchange
+from gateway.forward.body import READ_AHEAD_SECONDS
 from gateway.http1 import ChunkedDecoder
 from gateway.testing.app import RunningGateway, running_gateway
 from gateway.testing.backend import Backend, Connection, response
@@ -112,13 +113,15 @@ def backend_for(phase: str) -> Callable[[Connection], object]:
 
 async def reach(phase: str, client: Http1 | Http2, gateway: RunningGateway, backend: Backend) -> Connection | None:
     """Wait until the exchange is where it is wanted; give the backend's end, which there is none of before the body."""
+    began = trio.current_time()
     await client.ask(phase)
     while not gateway.app.gateway.in_flight:  # noqa: ASYNC110 -- the gateway has no event for it, and needs none
         await trio.sleep(0.001)
     if phase == "before the body":
         await trio.sleep(0.02)
-        assert backend.connections == []
-        return None
+        if trio.current_time() < began + READ_AHEAD_SECONDS:  # else the machine was busy, and it may be in the body
+            assert backend.connections == []
+        return backend.connections[0] if backend.connections else None
     conn = await backend.connection(0)
     match phase:
         case "in the body":
