@@ -83,7 +83,8 @@ class Soak:
             first = min(lost)
             yield f"{len(lost)} requests never ended in the log, such as {first} ({seen.broken.get(first, 'answered')})"
         if seen.bad.total():
-            yield f"requests to the good service failed: {dict(+seen.bad)}; {'; '.join(seen.why)}"
+            ended = {how: count for how, count in log.steady.items() if not how.endswith(" ok")}
+            yield f"requests to the good service failed: {dict(+seen.bad)}; {'; '.join(seen.why)}; in the log: {ended}"
         if log.ended == 0 or not log.events or log.events[-1] != "the gateway has stopped":
             yield "the log has no end"
 

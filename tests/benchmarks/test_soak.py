@@ -94,7 +94,7 @@ def test_soak_without_a_fault_has_no_failure() -> None:
         ({"seen": Seen(asked={"a", "b"})}, "1 requests never ended in the log, such as b (answered)"),
         (
             {"seen": Seen(bad=Counter(wrk=3, h2load=0), why=["Socket errors: read 3"])},
-            "requests to the good service failed: {'wrk': 3}; Socket errors: read 3",
+            "requests to the good service failed: {'wrk': 3}; Socket errors: read 3; in the log: {}",
         ),
         ({"seen": Seen(complaints=["wrk said: no"])}, "load generators that failed: wrk said: no"),
         ({"stderr": "Traceback"}, "on standard error: Traceback"),
