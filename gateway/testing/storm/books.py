@@ -201,6 +201,9 @@ class Books:
             yield "cause", "no status for this cause"
         if record.cause not in self._may_end(entry):
             yield "cause", "no way for this request to end"
+        stalled = entry.event.conduct == "stalls" and record.phase == "send" and not self.tolerance
+        if stalled and record.cause is Cause.BACKEND_TIMEOUT:
+            yield "cause", "the backend is blamed for a client that stalls"
         yield from self._too_late(entry, record)
 
     def _may_end(self, entry: Entry) -> set[Cause]:

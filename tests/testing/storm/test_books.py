@@ -51,6 +51,10 @@ def timed(ms: float, phase: Phase = Phase.FIRST_BYTE, **changes: Any) -> Record:
     return record(duration_ms=ms, timings_ms={**NO_TIME, phase: ms}, **changes)
 
 
+def in_send(ms: float, **changes: Any) -> Record:
+    return timed(ms, Phase.SEND, **changes)._replace(phase=Phase.SEND)
+
+
 def books_of(entry: Entry, *records: Record) -> Books:
     books = Books(MOODS, settings_for(0.1), tolerance=0.0)
     books.begin(entry)
@@ -68,6 +72,7 @@ def entry(event: Event = EVENT, **changes: Any) -> Entry:
 HANGS = replace(EVENT, mood="hangs")
 TIMEOUT: dict[str, Any] = {"status_code": 504, "cause": Cause.BACKEND_TIMEOUT}
 BOUNDED = replace(EVENT, service="service3")
+STALLS = replace(BOUNDED, conduct="stalls")
 
 
 def test_request_whose_record_agrees_is_in_order_whichever_comes_first() -> None:
@@ -98,6 +103,11 @@ def test_request_whose_record_agrees_is_in_order_whichever_comes_first() -> None
         ("cause", entry(status=502), [record(status_code=502, cause=Cause.BACKEND_BROKE_OFF)]),
         ("cause", entry(HANGS, status=None, whole=False), [timed(3000, cause=Cause.BACKEND_TIMEOUT)]),
         ("cause", entry(status=503), [record(status_code=503, cause=Cause.DRAINED)]),
+        (
+            "cause",
+            entry(STALLS, status=504),
+            [in_send(2500, target_service="service3", **TIMEOUT)],
+        ),
         ("late", entry(HANGS, status=504), [timed(3000.1, **TIMEOUT)]),
         ("late", entry(HANGS, status=504), [timed(2999.9, **TIMEOUT)]),
         ("late", entry(BOUNDED), [timed(2500.1, Phase.BODY, target_service="service3")]),
