@@ -129,6 +129,12 @@ def test_short_soak_is_no_measure_of_memory() -> None:
     assert list(soak(samples=samples(10, 50, 100, 300), seconds=60).failures()) == []
 
 
+def test_leak_shows_where_the_kernel_drops_pages_of_files_meanwhile() -> None:
+    sizes = [(70, 40), (70, 40), (70, 40), (70, 41), (58, 42), (58, 42), (58, 42)]
+    leaking = [Sample(float(at), rss * 10**6, 0, own * 10**6, 20, at) for at, (rss, own) in enumerate(sizes)]
+    assert list(soak(samples=leaking).failures()) == ["memory has grown by 5.0%"]
+
+
 def test_growth_is_between_the_first_fifth_and_the_last_and_one_odd_sample_does_not_count() -> None:
     values = [100.0] * 20
     assert growth([*values, 900.0]) == 0
