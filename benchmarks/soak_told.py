@@ -55,7 +55,7 @@ class Soak:
         yield from self._unaccounted()
 
     def _left_over(self) -> Iterator[str]:
-        # Resident memory alone can be made to fall from outside, when the kernel drops pages of files: that hides a leak.
+        # Resident memory alone may fall from outside, when the kernel drops pages of files: that hides a leak.
         grown = max(self.grown(lambda sample: sample.rss), self.grown(lambda sample: sample.anonymous))
         if self.seconds >= LEAST_SECONDS and grown >= MOST_GROWTH:
             yield f"memory has grown by {grown:.1%}"
