@@ -5,6 +5,7 @@ address or quotes what a backend said.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from gateway.errors import GatewayError, MethodNotAllowed, Phase
 
 RETRY_AFTER = b"1"
 """Seconds (RFC 9110 section 10.2.3). Short: what is not reachable now may be back in a moment, and we hold no queue."""
+_NO_STRING = re.compile("[^ -~]")
+"""What cannot stand in a string of a structured field (RFC 8941 section 3.3.3)."""
 
 
 class Answer(NamedTuple):
@@ -72,6 +75,5 @@ def explain(  # noqa: PLR0913 -- the parts of one answer, all by name
 
 def proxy_status(failure: GatewayError) -> bytes:
     """Proxy-Status, a structured field (RFC 9209 section 2; strings as in RFC 8941 section 3.3.3)."""
-    details = "".join(c if 0x20 <= ord(c) < 0x7F else "?" for c in failure.message)
-    escaped = details.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = _NO_STRING.sub("?", failure.message).replace("\\", "\\\\").replace('"', '\\"')
     return f'api-gateway; error={failure.proxy_error}; details="{escaped}"'.encode("ascii")

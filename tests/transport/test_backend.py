@@ -3,12 +3,16 @@
 import gc
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from math import inf
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trio
 import trustme
+from trio.testing import wait_all_tasks_blocked
 
 from gateway.testing.backend import Backend, Connection, respond, response
 from gateway.testing.network import MemoryNetwork
@@ -391,15 +395,69 @@ def refusals() -> int:
     return sum(issubclass(type(thing), ConnectionRefusedError) for thing in gc.get_objects())
 
 
-async def test_connection_that_is_refused_is_forgotten_without_the_garbage_collector() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        gc.collect()
-        gc.disable()
-        try:
-            before = refusals()
-            with pytest.raises(OSError, match="failed"):
-                await open_tcp(*nobody.getsockname())
-            assert refusals() == before
-        finally:
-            gc.enable()
+class Resolver(trio.abc.HostnameResolver):
+    """Knows one name, which has as many addresses as it is told."""
+
+    def __init__(self, *addresses: tuple[str, int]) -> None:
+        self.addresses = addresses
+
+    async def getaddrinfo(self, *_args: object, **_kwargs: object) -> list[Any]:
+        """See HostnameResolver."""
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in self.addresses]
+
+    async def getnameinfo(self, *_args: object) -> tuple[str, str]:
+        """See HostnameResolver."""
+        raise NotImplementedError
+
+
+@pytest.fixture
+def nobody() -> Iterator[tuple[str, int]]:
+    """An address where connections are refused."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()
+
+
+@pytest.mark.parametrize("addresses", [1, 2])
+async def test_connection_that_is_refused_is_forgotten_without_the_garbage_collector(
+    nobody: tuple[str, int], addresses: int
+) -> None:
+    trio.socket.set_custom_hostname_resolver(Resolver(*[nobody] * addresses))
+    gc.collect()
+    gc.disable()
+    try:
+        before = refusals()
+        with pytest.raises(OSError, match=r"(?i)connect"):
+            await open_tcp("backend", nobody[1])
+        assert refusals() == before
+    finally:
+        gc.enable()
+
+
+async def test_of_several_addresses_the_one_that_answers_is_taken(nobody: tuple[str, int]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        trio.socket.set_custom_hostname_resolver(Resolver(nobody, listener.getsockname()))
+        stream = await open_tcp("backend", 80)
+        assert isinstance(stream, trio.SocketStream)
+        assert stream.socket.getpeername() == listener.getsockname()
+        await stream.aclose()
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_connection_to_one_address_waits_on_no_clock_and_leaves_no_socket_when_cancelled() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        before = descriptors()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(open_tcp, *full.getsockname())
+            await wait_all_tasks_blocked()
+            statistics = trio.lowlevel.current_statistics()
+            # One task of ours beside this one, and no time at which it would wake by itself.
+            assert (len(nursery.child_tasks), statistics.seconds_to_next_deadline) == (1, inf)
+            (waiting,) = nursery.child_tasks
+            assert not waiting.child_nurseries
+            nursery.cancel_scope.cancel()
+        assert descriptors() == before
