@@ -40,6 +40,9 @@ async def open_tcp(host: str, port: int) -> Stream:
     sock = trio.socket.socket(family, kind, protocol)
     try:
         await sock.connect(address)
+    except OSError as error:
+        sock.close()
+        raise OSError(f"connecting to {host}:{port} failed") from error
     except BaseException:
         sock.close()
         raise
