@@ -55,8 +55,10 @@ async def test_storm_in_memory_leaves_no_slot_task_or_stream(autojump_clock: tri
         with trio.fail_after(5):
             await send_as_many_as_there_are_slots(transport, "http://backend/")
         await transport.aclose()
-        await trio.testing.wait_all_tasks_blocked()
-        assert network.open_streams == []
+        with trio.fail_after(5):
+            # The backend may be in the midst of a pause, which nobody's leaving cuts short.
+            while network.open_streams:  # noqa: ASYNC110 -- the other end's tasks have no event for it
+                await trio.sleep(0.1)
 
 
 async def test_storm_over_sockets_leaves_no_slot_task_or_socket(count_sockets: Callable[[], int]) -> None:
