@@ -25,14 +25,12 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def in_ms(seconds: float) -> float:
-    """Milliseconds, to the microsecond. Rounded as a whole number: to round a float to places costs five times that."""
-    return round(seconds * 1_000_000) / 1000
-
-
 def milliseconds(timings: Mapping[Phase, float]) -> dict[str, float]:
-    """Seconds per phase as the log and the answers tell them: milliseconds, to the microsecond."""
-    return {phase: in_ms(seconds) for phase, seconds in timings.items()}
+    """Seconds per phase as the log and the answers tell them: milliseconds, to the microsecond.
+
+    Rounded as whole numbers: to round a float to places costs five times that.
+    """
+    return {phase: round(seconds * 1_000_000) / 1000 for phase, seconds in timings.items()}
 
 
 def explain(  # noqa: PLR0913 -- the parts of one answer, all by name

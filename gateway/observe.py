@@ -122,25 +122,21 @@ processes may share a pipe only as long as no line is longer than PIPE_BUF, with
 
 def record_line(record: Record) -> str:
     """What ``json_line(record_to_dict(record))`` gives, in a third of its time: there is one for every request."""
+    service, url = record.target_service, record.target_url
+    if max(len(record.message), len(record.method), len(record.path), 0 if url is None else len(url)) > LONGEST:
+        return json_line(record_to_dict(record))
     timings = ",".join([f'"{phase}":{spent!r}' for phase, spent in record.timings_ms.items()])
     where = "" if record.phase is None else f',"phase":"{record.phase}"'
     why = "" if record.error is None else f',"error":{_quoted(record.error)}'
     return (
-        f'{{"timestamp":"{record.timestamp}","level":"{record.level}","message":{_cut(record.message)},'
-        f'"request_id":{_quoted(record.request_id)},"method":{_cut(record.method)},"path":{_cut(record.path)},'
+        f'{{"timestamp":"{record.timestamp}","level":"{record.level}","message":{_quoted(record.message)},'
+        f'"request_id":{_quoted(record.request_id)},"method":{_quoted(record.method)},"path":{_quoted(record.path)},'
         f'"protocol":{_quoted(record.protocol)},"client_ip":{_quoted(record.client_ip)},'
-        f'"target_service":{_or_null(_quoted, record.target_service)},"target_url":{_or_null(_cut, record.target_url)},'
+        f'"target_service":{"null" if service is None else _quoted(service)},'
+        f'"target_url":{"null" if url is None else _quoted(url)},'
         f'"status_code":{record.status_code},"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
         f'"duration_ms":{record.duration_ms!r},"timings_ms":{{{timings}}},"cause":"{record.cause}"{where}{why}}}'
     )
-
-
-def _cut(text: str) -> str:
-    return _quoted(text if len(text) <= LONGEST else f"{text[:LONGEST]}...")
-
-
-def _or_null(form: Callable[[str], str], text: str | None) -> str:
-    return "null" if text is None else form(text)
 
 
 def record_to_dict(record: Record) -> dict[str, Any]:

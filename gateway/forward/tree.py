@@ -104,12 +104,13 @@ class Tree:
         clock_method(now)
         self._follow_clock()
 
-    def _enter(self, phase: Phase) -> None:
+    def _enter(self, phase: Phase) -> float:
         now = trio.current_time()
         self._be_in_time(now)
         self.exchange.clock.enter(phase, now)
         if phase is not Phase.BODY:  # which begins with a wait for the client: to move the clock once is enough
             self._follow_clock()
+        return now
 
     def _be_in_time(self, now: float) -> None:
         """End the tree where what was waited for came in the turn of its deadline, or later: the deadline has won."""
@@ -179,7 +180,7 @@ class Tree:
 
     async def _answer(self, answer: Answer) -> None:
         exchange, head = self.exchange, answer.head
-        self._enter(Phase.BODY)  # 4
+        now = self._enter(Phase.BODY)  # 4
         if self._may_upload is not None:
             self._uninvited = not self._may_upload.is_set()
             self._may_upload.set()
@@ -187,7 +188,7 @@ class Tree:
             head.headers,
             http_version=head.http_version,
             request_id=exchange.request_id,
-            date=self.upstream.date(trio.current_time()),
+            date=self.upstream.date(now),
         )
         # What came along with the head is looked at first: nonsense in it can still be answered with a 502.
         piece = answer.take_buffered()

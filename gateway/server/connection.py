@@ -217,7 +217,7 @@ class Connection(TCPServer):
         trio's own deadline is only ever moved forward: to move one costs more than to look again when it has passed,
         and with every request it moves twice.
         """
-        self._due = trio.current_time() + seconds
+        self._due = inf if seconds == inf else trio.current_time() + seconds  # to ask for the time costs, too
         if self._due < self.clock.deadline:  # noqa: PLR1730 -- min() would move it every time
             self.clock.deadline = self._due
 

@@ -150,7 +150,7 @@ class RequestStream(HTTPStream):
                 **extensions,
             },
         }
-        self.connection.nursery.start_soon(self._run)
+        self.connection.nursery.start_soon(self._run, name="request")
 
     def data_came(self, data: bytes) -> None:
         """A piece of the body."""

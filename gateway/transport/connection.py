@@ -55,7 +55,7 @@ class Hooks:
     nursery: trio.Nursery | None = None
     """Where the upload of a streamed body runs, so that the answer may come before it ends. Without one the whole body
     is written first, as every simple client does it."""
-    enter_phase: Callable[[Phase], None] = _no_phase
+    enter_phase: Callable[[Phase], object] = _no_phase
     """Called as the request gets from one phase to the next."""
     informational: Callable[[int, RawHeaders], Awaitable[None]] | None = None
     """Awaited with each 1xx response, 101 apart."""
