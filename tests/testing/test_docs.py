@@ -46,3 +46,12 @@ def test_example_passes_as_it_stands(pytester: pytest.Pytester, code: str) -> No
     outcomes = result.parseoutcomes()
     assert outcomes.keys() == {"passed"}
     assert outcomes["passed"] >= code.count("def test_")
+
+
+FOUND = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "docs/testing.md").read_text(encoding="utf-8"))
+
+
+def test_every_defect_that_is_told_of_has_the_test_that_is_named_beside_it() -> None:
+    assert len(FOUND) >= 18
+    missing = [name for file, name in FOUND if f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")]
+    assert missing == []
