@@ -50,6 +50,7 @@ class Runner:
         self._scratch = scratch
         self._say = say
         self._dead: set[str] = set()
+        self._warm: set[str] = set()
         self._rates: dict[tuple[str, str], float] = {}
         """By subject and workload, as far as h2load must know them."""
 
@@ -68,9 +69,15 @@ class Runner:
         return self.results
 
     def _warm_up(self, subject: Subject, workload: Workload) -> None:
+        """The first second of a process is not like those that follow: it compiles, specialises and connects."""
         url = subject.asked(workload)
-        if url is not None and loads.installed(workload) == "h2load":
+        if url is None:
+            return
+        if loads.installed(workload) == "h2load":
             self._try(subject, workload, lambda: self._h2load(workload, url, FIRST_GUESS))
+        elif loads.installed(workload) == "wrk" and subject.key not in self._warm:
+            self._try(subject, workload, lambda: self._wrk(workload, url))
+            self._warm.add(subject.key)
 
     def _measure(self, number: int, rounds: int, workload: Workload, subject: Subject) -> None:
         url = subject.asked(workload)

@@ -99,7 +99,7 @@ class Admin:
         return {
             "request_id": exchange.request_id.decode("latin-1"),
             "method": scope["method"],
-            "path": api.path_of(scope),
+            "path": exchange.path,
             "client_ip": headers.client_address(scope["headers"], exchange.inbound, self._gateway.trusted),
             "service": exchange.service,
             "phase": exchange.clock.phase,

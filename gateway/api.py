@@ -133,6 +133,7 @@ class Entry:
                 await self._quart(scope, receive, send)
 
     def _begin(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        target, now = raw_target(scope), self._gateway.now
         return Exchange(
             scope,
             receive,
@@ -143,7 +144,10 @@ class Entry:
                 http_version=scope["http_version"],
             ),
             headers.request_id(scope["headers"]) or next(self._ids),
-            ExchangeClock(self._gateway.limits, trio.current_time()),
+            ExchangeClock(self._gateway.limits, now()),
+            target,
+            target.partition(b"?")[0].decode("latin-1"),
+            now,
         )
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,10 +180,9 @@ class Entry:
         scope = exchange.scope
         if scope["method"] == "CONNECT":
             raise NotImplementedMethod("CONNECT is not spoken here")
-        target = raw_target(scope)
-        match = gateway.routes.resolve(target)
+        match = gateway.routes.resolve(exchange.target)
         if match is None:
-            if target == b"*":
+            if exchange.target == b"*":
                 await self._options(exchange)
             else:
                 await self._owned(exchange)
@@ -246,7 +249,7 @@ class Entry:
         now = trio.current_time()
         answer = answers.explain(
             failure,
-            path=path_of(exchange.scope),
+            path=exchange.path,
             timestamp=self._gateway.wall.iso(now),
             request_id=exchange.request_id.decode("latin-1"),
             service=exchange.service,
@@ -285,7 +288,7 @@ class Entry:
         now = trio.current_time()
         answer = answers.explain(
             failure,
-            path=path_of(scope),
+            path=exchange.path,
             timestamp=self._gateway.wall.iso(now),
             request_id=exchange.request_id.decode("latin-1"),
         )
@@ -308,7 +311,7 @@ class Entry:
 
     def _log(self, exchange: Exchange, failure: GatewayError | None) -> None:
         gateway, scope = self._gateway, exchange.scope
-        now = trio.current_time()
+        now = exchange.now()
         if gateway.stage is Stage.STOPPING:
             drained = failure is not None and failure.cause is Cause.DRAINED
             gateway.cut_off += drained
@@ -316,7 +319,7 @@ class Entry:
         status = exchange.status if exchange.status is not None else failure.status if failure is not None else 500
         if isinstance(failure, ClientGone):
             status = failure.status
-        method, path = scope["method"], path_of(scope)
+        method, path = scope["method"], exchange.path
         gateway.ended(
             Record(
                 timestamp=gateway.wall.iso(now),
@@ -366,11 +369,6 @@ def raw_target(scope: Scope) -> bytes:
         return bytes(extension["target"])
     path, query = scope["raw_path"], scope["query_string"]
     return bytes(path + b"?" + query if query else path)
-
-
-def path_of(scope: Scope) -> str:
-    """The path as it came, for the log and for answers: without the query, which may hold what should not be kept."""
-    return str(raw_target(scope).partition(b"?")[0].decode("latin-1"))
 
 
 def why(failure: GatewayError) -> str:

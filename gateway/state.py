@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 import trio
 
@@ -48,6 +49,11 @@ class Gateway:
     """Exchanges that were ended because it was."""
     _wall: WallClock | None = None
     _date: tuple[int, bytes] = (-1, b"")
+
+    @cached_property
+    def now(self) -> Callable[[], float]:
+        """Reads trio's clock, without the two functions of trio between it and us: a request asks eight times."""
+        return trio.lowlevel.current_clock().current_time
 
     @property
     def wall(self) -> WallClock:

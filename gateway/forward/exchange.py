@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import trio
 
 from gateway import headers
 from gateway.clocks import ExchangeClock, Limits
@@ -28,6 +29,12 @@ class Exchange:
     inbound: headers.Inbound
     request_id: bytes
     clock: ExchangeClock
+    target: bytes = b"/"
+    """The request target as it came."""
+    path: str = "/"
+    """The same up to its query, which may hold what should not be kept: for the log and for answers."""
+    now: Callable[[], float] = trio.current_time
+    """Reads trio's clock."""
     status: int | None = None
     """The status of the answer that has begun; None before."""
     complete: bool = False

@@ -37,7 +37,7 @@ async def forward(exchange: Exchange, upstream: Upstream, *, prefix: bytes, targ
     if not exchange.complete:
         # What ends a tree without a word is its deadline.
         try:
-            raise tree.failure or exchange.clock.failure(trio.current_time())
+            raise tree.failure or exchange.clock.failure(exchange.now())
         finally:
             tree.failure = None  # it knows our frame, and so the tree: a cycle
 
@@ -46,6 +46,7 @@ class Tree:
     """The scope of one exchange, and the steps that run in it."""
 
     __slots__ = (
+        "_due",
         "_expected",
         "_extensions",
         "_last_said",
@@ -61,7 +62,9 @@ class Tree:
     def __init__(self, exchange: Exchange, upstream: Upstream) -> None:
         self.exchange = exchange
         self.upstream = upstream
-        self.scope = trio.CancelScope(deadline=exchange.clock.deadline)
+        self._due = exchange.clock.deadline
+        """The scope's deadline; to ask the scope takes longer."""
+        self.scope = trio.CancelScope(deadline=self._due)
         self.failure: GatewayError | None = None
         self._extensions = exchange.scope.get("extensions") or {}
         self._nursery: trio.Nursery | None = None
@@ -82,10 +85,10 @@ class Tree:
 
     def fail(self, failure: GatewayError) -> None:
         """End the tree for this reason. Synchronous, so that whoever learns of the reason first can call it."""
-        now = trio.current_time()
+        now = self.exchange.now()
         # A clock that has run out comes first. What ends then may tell of itself: the server aborts the connection that
         # the tree was writing to, and so says that the client has left.
-        self.note(self.exchange.clock.failure(now) if now >= self.scope.deadline else failure)
+        self.note(self.exchange.clock.failure(now) if now >= self._due else failure)
         self.scope.cancel()
 
     def client_left(self) -> None:
@@ -99,28 +102,28 @@ class Tree:
                 self.fail(ClientGone("the client left before the answer was complete"))
 
     def _tell(self, clock_method: Callable[[float], None]) -> None:
-        now = trio.current_time()
-        self._be_in_time(now)
+        now = self._be_in_time()
         clock_method(now)
         self._follow_clock()
 
     def _enter(self, phase: Phase) -> float:
-        now = trio.current_time()
-        self._be_in_time(now)
+        now = self._be_in_time()
         self.exchange.clock.enter(phase, now)
         if phase is not Phase.BODY:  # which begins with a wait for the client: to move the clock once is enough
             self._follow_clock()
         return now
 
-    def _be_in_time(self, now: float) -> None:
+    def _be_in_time(self) -> float:
         """End the tree where what was waited for came in the turn of its deadline, or later: the deadline has won."""
-        if now >= self.scope.deadline:
+        now = self.exchange.now()
+        if now >= self._due:
             self.fail(self.exchange.clock.failure(now))
+        return now
 
     def _follow_clock(self) -> None:
         deadline = self.exchange.clock.deadline
-        if deadline != self.scope.deadline:  # moving it costs trio a place in a heap, even to where it is
-            self.scope.deadline = deadline
+        if deadline != self._due:  # moving it costs trio a place in a heap, even to where it is
+            self._due = self.scope.deadline = deadline
 
     # The steps
 

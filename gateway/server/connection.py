@@ -65,6 +65,7 @@ class Connection(TCPServer):
         self.departure: Departure | None = None
         """Why, where it is not that the client just left."""
         self.clock = trio.CancelScope()
+        self._now = trio.lowlevel.current_clock().current_time
         self._due = inf
         """When ``protocol.timed_out`` is to be called; the scope's deadline may be sooner."""
         self._held: trio.CancelScope | None = None
@@ -146,7 +147,7 @@ class Connection(TCPServer):
             self.clock = trio.CancelScope()
             if self.gone or not clock.cancelled_caught:
                 return False
-            if self._due <= trio.current_time():
+            if self._due <= self._now():
                 return True
             # It has been set anew since: what has begun must not be cut off.
             self.clock.deadline = self._due
@@ -217,7 +218,7 @@ class Connection(TCPServer):
         trio's own deadline is only ever moved forward: to move one costs more than to look again when it has passed,
         and with every request it moves twice.
         """
-        self._due = inf if seconds == inf else trio.current_time() + seconds  # to ask for the time costs, too
+        self._due = inf if seconds == inf else self._now() + seconds  # to ask for the time costs, too
         if self._due < self.clock.deadline:  # noqa: PLR1730 -- min() would move it every time
             self.clock.deadline = self._due
 
@@ -272,7 +273,7 @@ class Connection(TCPServer):
             with trio.CancelScope() as clock:
                 while data:
                     # Every bit of progress winds the clock up again: a slow client is served, a stopped one is not.
-                    clock.deadline = trio.current_time() + patience
+                    clock.deadline = self._now() + patience
                     if sock is not None:
                         sent = await sock.send(data)
                     else:

@@ -42,8 +42,9 @@ class PlainStream:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
+        self._descriptor = stream.socket.fileno()
         self._poll = select.poll()  # made once: to make one takes longer than to ask it
-        self._poll.register(stream.socket.fileno(), select.POLLIN)
+        self._poll.register(self._descriptor, select.POLLIN)
 
     def is_readable(self) -> bool:
         """See Pollable."""
@@ -51,6 +52,7 @@ class PlainStream:
 
     def close(self) -> None:
         """See Pollable."""
+        self._descriptor = -1  # its number may soon be another's
         self._stream.socket.close()
 
     async def send_all(self, data: bytes) -> None:
@@ -59,22 +61,21 @@ class PlainStream:
         Raises NothingSent where not a byte was taken, trio.BrokenResourceError or ClosedResourceError where nobody
         knows how many were.
         """
-        sock, sent = self._stream.socket, 0
+        sent = 0
         while True:
             try:
-                sent += os.write(sock.fileno(), memoryview(data)[sent:] if sent else data)
+                sent += os.write(self._descriptor, memoryview(data)[sent:] if sent else data)
             except BlockingIOError:
                 pass
             except OSError as error:
                 raise (trio.BrokenResourceError if sent else NothingSent)(str(error)) from error
             if sent == len(data):
                 return
-            await trio.lowlevel.wait_writable(sock.fileno())
+            await trio.lowlevel.wait_writable(self._descriptor)
 
     async def receive_some(self, max_bytes: int | None = None, *, patiently: bool = False) -> bytes:
         """See ByteStream; ``patiently``: nothing can be there yet, so wait first."""
-        sock = self._stream.socket
-        while (descriptor := sock.fileno()) >= 0:  # asked anew behind each wait: closed, its number may be another's
+        while (descriptor := self._descriptor) >= 0:  # looked at anew behind each wait
             if patiently:
                 await trio.lowlevel.wait_readable(descriptor)
                 patiently = False
